@@ -1,0 +1,62 @@
+# What a newcomer needs is `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+# The Django to use, as 6.1 or 6.1.3; by default the newest that PYTHON can run.
+DJANGO ?=
+VENV ?= .venv$(if $(DJANGO),-$(DJANGO))
+# For django-suite: the labels of the tests to run; by default all.
+LABELS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+REQUIREMENTS := $(if $(DJANGO),"Django==$(DJANGO).*",Django)
+SOURCES := $(shell find altdispatch -name '*.py' -o -name '*.typed')
+PYTEST := $(BIN)/python -X dev -W error -m pytest
+
+.PHONY: help demo test fuzz bench django-suite lint types docs dist clean
+
+help: ## list what can be made
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
+
+demo: $(VENV)/with-bench ## see the swap at work in a small project, and what it saves
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/with-test ## run the tests
+	$(PYTEST) $(ARGS)
+
+fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
+	ALTDISPATCH_FUZZ=1 $(PYTEST) tests/test_state_machine.py $(ARGS)
+
+bench: $(VENV)/with-bench ## measure stock against swapped
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS="..."]
+	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))
+	$(PYTHON) tests/django_suite.py --django $(DJANGO) $(LABELS)
+
+lint: $(VENV)/with-lint ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/with-lint ## check types
+	$(BIN)/mypy
+
+docs: $(VENV)/with-docs ## build the documentation into docs/_build
+	$(BIN)/sphinx-build -W -n --keep-going -q -b html docs docs/_build
+
+dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/check_dist.py dist/*
+
+clean: ## remove all that was made
+	rm -rf .venv* .django-suite build dist docs/_build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The package as a user would install it, with the extra of that name.
+$(VENV)/with-%: $(VENV)/bin/python setup.cfg setup.py pyproject.toml $(SOURCES)
+	$(PIP) install ".[$*]" $(REQUIREMENTS)
+	touch $@

@@ -1,0 +1,21 @@
+"""A faster drop-in for Django's signal dispatcher.
+
+Put ``"altdispatch"`` into INSTALLED_APPS, and every signal of the project is
+dispatched by it.
+"""
+
+from .dispatcher import Signal, receiver
+from .swap import Status, install, is_installed, status, uninstall
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Signal",
+    "Status",
+    "__version__",
+    "install",
+    "is_installed",
+    "receiver",
+    "status",
+    "uninstall",
+]

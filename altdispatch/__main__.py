@@ -1,0 +1,89 @@
+"""``python -m altdispatch``: run a program swapped, or tell the status."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing.spawn
+import os
+import runpy
+import sys
+from typing import Any
+
+import django
+
+from . import install, status
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says; leave with an exit code where it's wrong."""
+    parser = argparse.ArgumentParser(prog="python -m altdispatch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="run a program with the dispatcher swapped first",
+        usage="python -m altdispatch run [--force] (SCRIPT | -m MODULE) [ARGS ...]",
+    )
+    run.add_argument(
+        "--force", action="store_true", help="swap a dispatcher that isn't known too"
+    )
+    run.add_argument("-m", dest="is_module", action="store_true", help="run a module")
+    run.add_argument("program", metavar="SCRIPT or MODULE")
+    run.add_argument("arguments", nargs=argparse.REMAINDER)
+    commands.add_parser(
+        "status",
+        help="tell what is swapped, in the project that DJANGO_SETTINGS_MODULE names",
+    )
+    options = parser.parse_args(arguments)
+    if options.command == "status":
+        tell_status()
+        return
+    if not install(force=options.force):
+        parser.exit(
+            2,
+            f"altdispatch does not know the dispatcher of Django {status().django}: "
+            "nothing is swapped, nothing was run. Use --force to run all the same.\n",
+        )
+    swap_in_children(options.force)
+    sys.argv = [options.program, *options.arguments]
+    if options.is_module:
+        runpy.run_module(options.program, run_name="__main__", alter_sys=True)
+    elif os.path.exists(options.program):
+        sys.path[0] = os.path.dirname(os.path.abspath(options.program))
+        runpy.run_path(options.program, run_name="__main__")
+    else:
+        parser.exit(2, f"There is no program {options.program!r} to run.\n")
+
+
+def tell_status() -> None:
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        django.setup()
+    print(status())
+
+
+class _Swap:
+    """Swaps the dispatcher of the process that unpickles it."""
+
+    def __init__(self, force: bool) -> None:
+        self.force = force
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return install, (self.force,)
+
+
+def swap_in_children(force: bool) -> None:
+    """Have children that multiprocessing spawns, or its fork server forks, swapped.
+
+    Before such a child runs anything of the program it unpickles a dict of how to
+    prepare itself. The swap goes into that, where the child ignores it but for
+    its being unpickled.
+    """
+    prepare = multiprocessing.spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        return {**prepare(name), "altdispatch": _Swap(force)}
+
+    multiprocessing.spawn.get_preparation_data = get_preparation_data
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

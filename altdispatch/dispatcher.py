@@ -1,0 +1,466 @@
+"""``Signal`` and ``receiver``, in Python."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import django.conf
+import django.dispatch.dispatcher
+
+from . import receivers as routing
+from .receivers import Receivers, Routes
+from .releases import (
+    REFERENCES_REPORT,
+    SYNC_RECEIVERS_FIRST,
+    WATCHES_SENDERS,
+    run_together,
+)
+
+#: Django's own dispatcher. What that takes from its module is looked up there when
+#: it is used, as programs and tests replace it there.
+stock: Any = django.dispatch.dispatcher
+
+NO_RECEIVERS = stock.NO_RECEIVERS
+NONE_ID = stock.NONE_ID
+_make_id = stock._make_id
+
+# Its get() is spelt out where it counts: for the attribute, the type must be Any.
+_CACHE_TYPE: Any = weakref.WeakKeyDictionary
+
+Receiver = Callable[..., Any]
+Responses = list[tuple[Receiver, Any]]
+F = TypeVar("F", bound=Receiver)
+
+
+class Signal(django.dispatch.Signal):
+    """A signal that is Django's in everything but the time it takes.
+
+    Use it for signals of your own where nothing else is to be changed. To have
+    every signal of a project dispatched by it, see ``install()``.
+
+    Attributes:
+
+        receivers
+            A list of what is connected, in that order. An entry is a tuple
+            ``(lookup_key, receiver, sender_ref, is_async)``, without the
+            ``sender_ref`` on Django 5.2; ``receiver`` is a weak reference
+            unless it was connected with ``weak=False``.
+
+        lock
+            What to hold while changing any of this.
+
+        use_caching
+            Whether the receivers of a sender are kept for its next send.
+
+        sender_receivers_cache
+            Where they are kept: by sender, its receivers or ``NO_RECEIVERS``.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, use_caching: bool = False) -> None:
+        """Make a signal without receivers.
+
+        With ``use_caching``, the receivers of each sender are kept for its next
+        send; senders must then be hashable and weak referenceable.
+        """
+        self.receivers = routing.Receivers()
+        self.lock = threading.Lock()
+        self.use_caching = use_caching
+        self.sender_receivers_cache = weakref.WeakKeyDictionary() if use_caching else {}
+        self._dead_receivers = False
+
+    def connect(
+        self,
+        receiver: Receiver,
+        sender: object = None,
+        weak: bool = True,
+        dispatch_uid: Any = None,
+    ) -> None:
+        """Connect ``receiver`` to the signal.
+
+        Arguments:
+
+            receiver
+                A callable that accepts keyword arguments, synchronous or not.
+                It must be weak referenceable if ``weak`` is true.
+
+            sender
+                The only sender whose signals it is to get; None for all.
+
+            weak
+                Whether the receiver is dropped when nothing else refers to it.
+
+            dispatch_uid
+                Names the connection in place of the receiver: connecting with
+                the same one and the same sender again changes nothing.
+
+        With ``settings.DEBUG``, raise ``TypeError`` if the receiver can't be
+        called and ``ValueError`` if it doesn't accept ``**kwargs``.
+        """
+        settings = django.conf.settings
+        if settings.configured and settings.DEBUG:
+            if not callable(receiver):
+                raise TypeError("Signal receivers must be callable.")
+            if not stock.func_accepts_kwargs(receiver):
+                raise ValueError(
+                    "Signal receivers must accept keyword arguments (**kwargs)."
+                )
+        lookup_key = _lookup_key(receiver, sender, dispatch_uid)
+        is_async = stock.iscoroutinefunction(receiver)
+        if weak:
+            receiver = _weak_reference(self, receiver)
+        entry: routing.Entry
+        if WATCHES_SENDERS:
+            entry = lookup_key, receiver, _sender_reference(self, sender), is_async
+        else:
+            entry = lookup_key, receiver, is_async
+        with self.lock:
+            self._clear_dead_receivers()
+            routing.add(self, entry)
+            _clear(self.sender_receivers_cache)
+
+    def disconnect(
+        self,
+        receiver: Receiver | None = None,
+        sender: object = None,
+        dispatch_uid: Any = None,
+    ) -> bool:
+        """Undo a ``connect()`` with the same arguments.
+
+        ``receiver`` isn't needed where ``dispatch_uid`` was given. Return
+        whether there was such a connection.
+        """
+        lookup_key = _lookup_key(receiver, sender, dispatch_uid)
+        with self.lock:
+            self._clear_dead_receivers()
+            disconnected = routing.remove(self, lookup_key)
+            _clear(self.sender_receivers_cache)
+        return disconnected
+
+    def has_listeners(self, sender: Any = None) -> bool:
+        """Return whether a send from ``sender`` would call anything."""
+        sync_receivers, async_receivers = self._live_receivers(sender)
+        return bool(sync_receivers) or bool(async_receivers)
+
+    def send(self, sender: Any, **named: Any) -> Responses:
+        """Call every receiver with ``signal``, ``sender`` and ``named``.
+
+        Asynchronous receivers are called after the others, all at once, on an
+        event loop. The first error ends the send and is raised.
+
+        Return a list of ``(receiver, response)``.
+        """
+        if not self.receivers:
+            return []
+        # For a caching signal, as most of Django's are, this is what the method
+        # _live_receivers() would do, without the call and the second look-up.
+        cache: Any = self.sender_receivers_cache
+        if type(cache) is _CACHE_TYPE:
+            routes = cache.data.get(weakref.ref(sender))
+        else:
+            routes = cache.get(sender)
+        if routes is NO_RECEIVERS:
+            return []
+        if (
+            type(routes) is Routes
+            and self.use_caching
+            and not self._dead_receivers
+            and type(self)._live_receivers in OWN_LIVE_RECEIVERS
+            and "_live_receivers" not in self.__dict__
+            and (short_cut := routes.memory) is not None
+            and ((sender_ref := short_cut[1]) is None or sender_ref() is not None)
+        ):
+            sync_receivers = []
+            for reference in short_cut[0]:
+                receiver = reference()
+                if receiver is not None:
+                    sync_receivers.append(receiver)
+            async_receivers = None
+        else:
+            sync_receivers, async_receivers = self._live_receivers(sender)
+        responses = []
+        if len(sync_receivers) > 1 and "signal" not in named:
+            arguments = {"signal": self, "sender": sender, **named}
+            for receiver in sync_receivers:
+                response = receiver(**arguments)
+                responses.append((receiver, response))
+        else:
+            for receiver in sync_receivers:
+                # Where named has a signal too, this is the TypeError that is due.
+                response = receiver(signal=self, sender=sender, **named)
+                responses.append((receiver, response))
+        if async_receivers:
+            start = partial(_start, self, sender, named)
+            responses.extend(_wait_for(async_receivers, start))
+        return responses
+
+    async def asend(self, sender: Any, **named: Any) -> Responses:
+        """Do from asynchronous code what ``send()`` does.
+
+        Synchronous receivers are called one after the other in the thread for
+        synchronous code; from Django 6.1 before the asynchronous ones, on older
+        releases at the same time.
+        """
+        if (
+            not self.receivers
+            or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
+        ):
+            return []
+        return await _answer(
+            self._live_receivers(sender),
+            partial(_call, self, sender, named),
+            partial(_start, self, sender, named),
+        )
+
+    def send_robust(self, sender: Any, **named: Any) -> Responses:
+        """Do what ``send()`` does, with an ``Exception`` as a response.
+
+        An error that a receiver raises is logged, and stands in the answer in
+        the place of its response. What isn't an ``Exception`` is raised.
+        """
+        if (
+            not self.receivers
+            or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
+        ):
+            return []
+        responses = []
+        sync_receivers, async_receivers = self._live_receivers(sender)
+        for receiver in sync_receivers:
+            try:
+                response = receiver(signal=self, sender=sender, **named)
+            except Exception as error:
+                self._log_robust_failure(receiver, error)
+                response = error
+            responses.append((receiver, response))
+        if async_receivers:
+            start = partial(_start_robust, self, sender, named)
+            responses.extend(_wait_for(async_receivers, start))
+        return responses
+
+    async def asend_robust(self, sender: Any, **named: Any) -> Responses:
+        """Do from asynchronous code what ``send_robust()`` does.
+
+        The receivers are called as by ``asend()``.
+        """
+        if (
+            not self.receivers
+            or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
+        ):
+            return []
+        return await _answer(
+            self._live_receivers(sender),
+            partial(_call_robust, self, sender, named),
+            partial(_start_robust, self, sender, named),
+        )
+
+    def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
+        stock.logger.error(
+            "Error calling %s in Signal.send_robust() (%s)",
+            receiver.__qualname__,
+            err,
+            exc_info=err,
+        )
+
+    def _clear_dead_receivers(self) -> None:
+        # The caller holds the lock.
+        if self._dead_receivers:
+            self._dead_receivers = False
+            routing.drop_dead(self)
+
+    def _live_receivers(self, sender: Any) -> tuple[list[Receiver], list[Receiver]]:
+        # Both lists are new: callers change them.
+        routes: Any = None
+        if self._dead_receivers:
+            pass
+        elif self.use_caching:
+            cache: Any = self.sender_receivers_cache
+            if type(cache) is _CACHE_TYPE:
+                routes = cache.data.get(weakref.ref(sender))
+            else:
+                routes = cache.get(sender)
+            if routes is NO_RECEIVERS:
+                return [], []
+        else:
+            routes = _recall(self, sender)
+        if routes is None:
+            with self.lock:
+                self._clear_dead_receivers()
+                routes = routing.find_routes(self, stock._make_id(sender))
+                if self.use_caching:
+                    self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
+        return routing.resolve(routes)
+
+    # The receivers that are gone are dropped by the next use of the signal. Not
+    # here: the garbage collector may call this while the lock is held.
+    if WATCHES_SENDERS:
+
+        def _flag_dead_receivers(self, reference: Any = None) -> None:
+            self._dead_receivers = True
+
+    else:
+
+        def _remove_receiver(self, receiver: Any = None) -> None:
+            self._dead_receivers = True
+
+
+#: The ``_live_receivers`` that ``send()`` may do without: the one above, and what
+#: is put into Django's class in its place.
+OWN_LIVE_RECEIVERS = {Signal._live_receivers}
+
+
+def _recall(signal: Signal, sender: Any) -> Routes | None:
+    """Return the routes to ``sender`` of a signal that doesn't cache, if known."""
+    receivers = signal.receivers
+    if type(receivers) is not Receivers or stock._make_id is not _make_id:
+        return None
+    try:
+        if signal.lock.locked():
+            return None
+    except AttributeError:
+        # A lock of somebody else's, an RLock maybe.
+        return None
+    index: routing.Index | None = receivers.memory
+    if index is None or not index.complete or not index.plain:
+        return None
+    sender_key = id(sender)
+    return index.routes.get(sender_key if sender_key in index.buckets else NONE_ID)
+
+
+# What stands between a send and its receivers, other than the loops in send() and
+# send_robust(): functions of their own, as a closure in there would slow all sends.
+
+
+def _call(
+    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+) -> Responses:
+    responses = []
+    for receiver in receivers:
+        response = receiver(signal=signal, sender=sender, **named)
+        responses.append((receiver, response))
+    return responses
+
+
+def _call_robust(
+    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+) -> Responses:
+    responses = []
+    for receiver in receivers:
+        try:
+            response = receiver(signal=signal, sender=sender, **named)
+        except Exception as error:
+            signal._log_robust_failure(receiver, error)
+            response = error
+        responses.append((receiver, response))
+    return responses
+
+
+def _start(
+    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
+) -> Any:
+    return receiver(signal=signal, sender=sender, **named)
+
+
+async def _start_robust(
+    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
+) -> Any:
+    try:
+        return await receiver(signal=signal, sender=sender, **named)
+    except Exception as error:
+        signal._log_robust_failure(receiver, error)
+        return error
+
+
+def _wait_for(
+    receivers: list[Receiver], start: Callable[[Receiver], Any]
+) -> Iterable[tuple[Receiver, Any]]:
+    """Return the responses of asynchronous receivers to synchronous code."""
+
+    async def start_all() -> list[Any]:
+        return await run_together(*map(start, receivers))
+
+    return zip(receivers, stock.async_to_sync(start_all)(), strict=False)
+
+
+async def _answer(
+    live_receivers: tuple[list[Receiver], list[Receiver]],
+    call: Callable[[list[Receiver]], Responses],
+    start: Callable[[Receiver], Any],
+) -> Responses:
+    """Return the responses of both kinds of receivers, the synchronous first."""
+    sync_receivers, async_receivers = live_receivers
+    send = stock.sync_to_async(call) if sync_receivers else _answer_nothing
+    if SYNC_RECEIVERS_FIRST:
+        responses = await send(sync_receivers)
+        async_responses = await run_together(*map(start, async_receivers))
+    else:
+        responses, async_responses = await asyncio.gather(
+            send(sync_receivers), run_together(*map(start, async_receivers))
+        )
+    responses.extend(zip(async_receivers, async_responses, strict=False))
+    return responses
+
+
+async def _answer_nothing(receivers: list[Receiver]) -> Responses:
+    return []
+
+
+def _lookup_key(receiver: Any, sender: Any, dispatch_uid: Any) -> routing.LookupKey:
+    if dispatch_uid:
+        return dispatch_uid, stock._make_id(sender)
+    return stock._make_id(receiver), stock._make_id(sender)
+
+
+def _weak_reference(signal: Signal, receiver: Receiver) -> Any:
+    """Return a weak reference to ``receiver`` whose death the signal notices."""
+    kind: Any = weakref.ref
+    owner = receiver
+    if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
+        kind = weakref.WeakMethod
+        owner = receiver.__self__
+    if REFERENCES_REPORT:
+        return kind(receiver, signal._flag_dead_receivers)
+    reference = kind(receiver)
+    flag = signal._flag_dead_receivers if WATCHES_SENDERS else signal._remove_receiver
+    weakref.finalize(owner, flag)
+    return reference
+
+
+def _sender_reference(signal: Signal, sender: Any) -> Any:
+    """Return a weak reference to ``sender``, or None if it can't have any."""
+    if sender is None:
+        return None
+    try:
+        return weakref.ref(sender, signal._flag_dead_receivers)
+    except TypeError:
+        return None
+
+
+def _clear(cache: Any) -> None:
+    # Clearing an empty WeakKeyDictionary raises and catches a KeyError.
+    if type(cache) is not _CACHE_TYPE or cache.data:
+        cache.clear()
+
+
+def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
+    """Connect the decorated function to ``signal``, or to each of a list or tuple.
+
+    ``kwargs`` are those of ``Signal.connect()``.
+
+    .. versionadded:: 0.1
+    """
+
+    def connect(function: F) -> F:
+        signals: Iterable[Any] = (
+            signal if isinstance(signal, (list, tuple)) else [signal]
+        )
+        for one in signals:
+            one.connect(function, **kwargs)
+        return function
+
+    return connect

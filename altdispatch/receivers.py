@@ -1,0 +1,412 @@
+"""The list behind ``Signal.receivers``, and the index that routes a signal by it.
+
+Django scans the whole list for every connect, every disconnect, and every send
+whose answer it doesn't have in its cache. ``Receivers`` is the same list with
+an index beside it, by which each of them finds what concerns it alone.
+
+The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as
+programs may do to the list what they like; it is made again when it is next
+needed. An entry that ``connect()`` would not have put there, or whose key may be
+equal to one of another hash, can't be indexed: as long as there is one, the list
+is scanned as Django does. So is a list that somebody else may edit.
+
+The functions that take a signal expect the caller to hold ``signal.lock``.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ReferenceType
+
+from django.dispatch.dispatcher import NONE_ID
+
+from .releases import ENTRY_LENGTH, WATCHES_SENDERS
+
+if TYPE_CHECKING:
+    from .dispatcher import Signal
+
+T = TypeVar("T")
+#: ``(lookup_key, receiver, sender_ref, is_async)``; no ``sender_ref`` on 5.2.
+Entry = tuple[Any, ...]
+#: An entry without its ``lookup_key``: what a send has to know of it.
+Route = tuple[Any, ...]
+#: ``(id of the receiver or dispatch_uid, id of the sender)``
+LookupKey = tuple[Any, Any]
+
+
+class _Remembering(list[T]):
+    """A list with something remembered about it, until it is edited.
+
+    To a program it is a list: what it gives when copied, sliced, added to
+    another list or pickled is a plain one.
+    """
+
+    __slots__ = ("memory",)
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self.memory: Any = None
+        list.__init__(self, items)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return list, (), None, iter(self)
+
+
+def _forgetting(name: str) -> Callable[..., Any]:
+    edit = getattr(list, name)
+
+    @functools.wraps(edit)
+    def edit_and_forget(self: _Remembering[Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return edit(self, *args, **kwargs)
+        finally:
+            # Also after an error: sort() fails with the list half sorted.
+            self.memory = None
+
+    return edit_and_forget
+
+
+for _name in (
+    "__delitem__",
+    "__iadd__",
+    "__imul__",
+    "__setitem__",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
+):
+    setattr(_Remembering, _name, _forgetting(_name))
+
+
+class Receivers(_Remembering[Entry]):
+    """The entries of a signal. What it remembers is their index."""
+
+    __slots__ = ()
+
+    def find_index(self) -> Index | None:
+        """Return the index, or None where the list has to be scanned."""
+        index: Index | None = self.memory
+        if index is None:
+            # In place before the entries are read: an edit meanwhile, by another
+            # thread or in the course of a garbage collection, drops it there.
+            self.memory = index = Index()
+            index.fill(tuple(self))
+        return index if index.complete else None
+
+
+class Routes(_Remembering[Route]):
+    """The routes of a sender. What it remembers is how to resolve them at once.
+
+    That is the weak references to the receivers, and the one to the sender they
+    registered for, if any did. There is no such short cut if a receiver is held
+    strongly or asynchronous, or if they registered for more than one sender.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        super().__init__(routes)
+        self.memory = _short_cut(self)
+
+
+def _short_cut(routes: Iterable[Route]) -> tuple[list[Any], Any] | None:
+    references = []
+    sender_refs = {}
+    for route in routes:
+        receiver = route[0]
+        if route[-1] or not isinstance(receiver, ReferenceType):
+            return None
+        references.append(receiver)
+        if WATCHES_SENDERS and (sender_ref := route[1]) is not None:
+            sender_refs[id(sender_ref())] = sender_ref
+    if len(sender_refs) > 1:
+        return None
+    return references, next(iter(sender_refs.values()), None)
+
+
+def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
+    """Return the synchronous and the asynchronous receivers that live."""
+    short_cut = routes.memory if type(routes) is Routes else None
+    if short_cut is None:
+        return _resolve_each(routes)
+    references, sender_ref = short_cut
+    if sender_ref is not None and sender_ref() is None:
+        return _resolve_each(routes)
+    receivers = []
+    for reference in references:
+        receiver = reference()
+        if receiver is not None:
+            receivers.append(receiver)
+    return receivers, []
+
+
+if WATCHES_SENDERS:
+
+    def _resolve_each(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for receiver, sender_ref, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if sender_ref is not None and sender_ref() is None:
+                continue
+            (async_receivers if is_async else sync_receivers).append(receiver)
+        return sync_receivers, async_receivers
+
+    def _scan(receivers: Iterable[Entry]) -> Iterator[tuple[LookupKey, Route]]:
+        for lookup_key, receiver, sender_ref, is_async in receivers:
+            yield lookup_key, (receiver, sender_ref, is_async)
+
+else:
+
+    def _resolve_each(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for receiver, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            (async_receivers if is_async else sync_receivers).append(receiver)
+        return sync_receivers, async_receivers
+
+    def _scan(receivers: Iterable[Entry]) -> Iterator[tuple[LookupKey, Route]]:
+        for lookup_key, receiver, is_async in receivers:
+            yield lookup_key, (receiver, is_async)
+
+
+# Types whose values are equal only to values of the same hash.
+_VALUE_TYPES = frozenset({int, str, bytes, bool, float, type(None)})
+
+
+def hashes_as_it_compares(key: object) -> bool:
+    """Return whether a dict finds ``key`` where a scan with ``==`` would."""
+    kind = type(key)
+    if kind in _VALUE_TYPES:
+        return True
+    if isinstance(key, tuple) and kind is tuple:
+        for part in key:
+            if type(part) not in _VALUE_TYPES and not hashes_as_it_compares(part):
+                return False
+        return True
+    return kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
+
+
+class Index:
+    """Where in a list of receivers those of a sender, and a single one, are.
+
+    Every entry gets a serial number when it is added, counted from 0 for the
+    first in the list. Its position is that number less the count of entries
+    before it that have been taken out since.
+    """
+
+    __slots__ = ("buckets", "complete", "gone", "next_serial", "plain", "routes")
+
+    def __init__(self) -> None:
+        #: Whether every entry of the list is in the index.
+        self.complete = False
+        #: Whether all sender keys are ids, none the pair of ids of a method.
+        self.plain = True
+        #: sender key -> {receiver key: (serial, route)}
+        self.buckets: dict[Any, dict[Any, tuple[int, Route]]] = {}
+        #: sender key -> what a send from it has to know, until the next change
+        self.routes: dict[Any, Routes] = {}
+        self.next_serial = 0
+        #: The serials of the entries taken out, in ascending order.
+        self.gone: list[int] = []
+
+    def fill(self, entries: Iterable[Entry]) -> None:
+        """Add ``entries``; complete only if every one of them can be indexed."""
+        for entry in entries:
+            if not self._can_hold(entry):
+                return
+            self.add(entry)
+        self.complete = True
+
+    def _can_hold(self, entry: Entry) -> bool:
+        if type(entry) is not tuple or len(entry) != ENTRY_LENGTH:
+            return False
+        key = entry[0]
+        if type(key) is not tuple or len(key) != 2 or not hashes_as_it_compares(key):
+            return False
+        return not self.has(key)
+
+    def add(self, entry: Entry) -> None:
+        """Add what is appended to the list."""
+        receiver_key, sender_key = entry[0]
+        bucket = self.buckets.get(sender_key)
+        if bucket is None:
+            bucket = self.buckets[sender_key] = {}
+            self.plain = self.plain and type(sender_key) is int
+        bucket[receiver_key] = (self.next_serial, entry[1:])
+        self.next_serial += 1
+        self.routes = {}
+
+    def has(self, lookup_key: LookupKey) -> bool:
+        """Return whether there is an entry with ``lookup_key``."""
+        receiver_key, sender_key = lookup_key
+        return receiver_key in self.buckets.get(sender_key, ())
+
+    def take_out(self, lookup_key: LookupKey) -> int:
+        """Forget the entry with ``lookup_key``; return the position it had."""
+        receiver_key, sender_key = lookup_key
+        bucket = self.buckets[sender_key]
+        serial, _ = bucket.pop(receiver_key)
+        if not bucket:
+            del self.buckets[sender_key]
+        gone_before = bisect_left(self.gone, serial)
+        self.gone.insert(gone_before, serial)
+        self.routes = {}
+        return serial - gone_before
+
+    def is_worn(self) -> bool:
+        """Return whether counting those gone costs more than a new index."""
+        count = self.next_serial - len(self.gone)
+        return len(self.gone) > 2 * count + 100
+
+    def find_routes(self, sender_key: Any) -> Routes:
+        """Return the routes of those that want this sender, or every sender."""
+        own = self.buckets.get(sender_key, {})
+        every = self.buckets.get(NONE_ID, {}) if sender_key != NONE_ID else {}
+        if own and every:
+            # The serials, which come first, never tie.
+            numbered = sorted([*own.values(), *every.values()])
+        else:
+            numbered = [*own.values(), *every.values()]
+        return Routes([route for _, route in numbered])
+
+    def remember_routes(self, sender_key: Any) -> Routes:
+        """Return the same, worked out once until the next change."""
+        # A change meanwhile begins a new dict: this answer can't get into it.
+        remembered = self.routes
+        if sender_key not in self.buckets:
+            # So that a sender nobody registered for leaves nothing behind.
+            sender_key = NONE_ID
+        routes = remembered.get(sender_key)
+        if routes is None:
+            routes = remembered[sender_key] = self.find_routes(sender_key)
+        return routes
+
+
+def _is_shared(held: dict[str, Any]) -> bool:
+    """Return whether there may be other references to ``held["receivers"]``."""
+    if not hasattr(sys, "getrefcount"):
+        return True
+    # One is the dict's and one the call's.
+    return sys.getrefcount(held["receivers"]) > 2
+
+
+def _find_index(signal: Signal) -> Index | None:
+    """Return the index of the signal's receivers, or None where there is none.
+
+    A plain list, from before the swap or put there by a program, is replaced
+    by a ``Receivers`` unless there are other references to it.
+    """
+    if type(signal.receivers) is not Receivers:
+        held = vars(signal)
+        if type(held.get("receivers")) is not list or _is_shared(held):
+            return None
+        signal.receivers = Receivers(held["receivers"])
+    return signal.receivers.find_index()
+
+
+def add(signal: Signal, entry: Entry) -> None:
+    """Append ``entry`` to the receivers, unless its lookup key is there."""
+    lookup_key = entry[0]
+    index = _find_index(signal)
+    receivers: Any = signal.receivers
+    if index is None or not hashes_as_it_compares(lookup_key):
+        if not any(key == lookup_key for key, _ in _scan(receivers)):
+            receivers.append(entry)
+    elif not index.has(lookup_key):
+        list.append(receivers, entry)
+        index.add(entry)
+
+
+def remove(signal: Signal, lookup_key: LookupKey) -> bool:
+    """Remove the first entry with ``lookup_key``; return whether there was one."""
+    index = _find_index(signal)
+    receivers: Any = signal.receivers
+    if index is None or not hashes_as_it_compares(lookup_key):
+        for position, (key, *_) in enumerate(receivers):
+            if key == lookup_key:
+                del receivers[position]
+                return True
+        return False
+    if not index.has(lookup_key):
+        return False
+    list.__delitem__(receivers, index.take_out(lookup_key))
+    if index.is_worn():
+        receivers.memory = None
+    return True
+
+
+def find_routes(signal: Signal, sender_key: Any) -> Routes:
+    """Return the routes of those that want this sender, or every sender.
+
+    They come in the order of connecting. The list may be the index's own: it is
+    not to be changed, or given away.
+    """
+    index = _find_index(signal)
+    if index is None or not hashes_as_it_compares(sender_key):
+        return Routes(
+            [
+                route
+                for (_, wanted), route in _scan(signal.receivers)
+                if wanted == NONE_ID or wanted == sender_key
+            ]
+        )
+    if signal.use_caching:
+        return index.find_routes(sender_key)
+    return index.remember_routes(sender_key)
+
+
+def drop_dead(signal: Signal) -> None:
+    """Give the signal a new list, without what is dead in the present one."""
+    receivers = signal.receivers
+    living: list[Entry] = []
+    dead: list[Entry] = []
+    for entry in receivers:
+        (dead if _is_dead(entry) else living).append(entry)
+    replacement = Receivers(living)
+    if type(receivers) is Receivers:
+        # The old list, if anybody keeps it, can do without its index.
+        index, receivers.memory = receivers.memory, None
+        if index is not None and index.complete:
+            for entry in dead:
+                index.take_out(entry[0])
+            if not index.is_worn():
+                replacement.memory = index
+    signal.receivers = replacement
+
+
+def give_back_lists(signal: Any) -> None:
+    """Let the signal have plain lists, as it had before the swap.
+
+    A ``Receivers`` that somebody else has a reference to stays: what is done to
+    it must go on to be seen by the signal.
+    """
+    with signal.lock:
+        held = vars(signal)
+        if type(held.get("receivers")) is Receivers and not _is_shared(held):
+            signal.receivers = list(held["receivers"])
+        cache = signal.sender_receivers_cache
+        for sender, routes in list(cache.items()):
+            if type(routes) is Routes:
+                cache[sender] = list(routes)
+
+
+def _is_dead(entry: Entry) -> bool:
+    if isinstance(entry[1], ReferenceType) and entry[1]() is None:
+        return True
+    return WATCHES_SENDERS and entry[2] is not None and entry[2]() is None

@@ -1,0 +1,213 @@
+"""Put altdispatch in the place of Django's dispatcher, and take it out again.
+
+Django's ``Signal`` stays the class that it is, as do its instances, subclasses
+and all names for it. Only its methods are exchanged, by one assignment each.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import inspect
+import platform
+import re
+import threading
+from dataclasses import dataclass
+from functools import cache
+from types import FunctionType
+from typing import Any, TypeGuard
+
+import django
+import django.dispatch.dispatcher as stock
+
+from .dispatcher import OWN_LIVE_RECEIVERS, Signal
+from .receivers import give_back_lists
+
+# By what _digest() gives, the dispatchers that altdispatch can stand in for, and
+# the releases that have them.
+_KNOWN = {
+    "f11e4c3497d46d6d": "5.2",
+    "b8fc4b9224a8a495": "6.0",
+    "c4eaeafc7e79824d": "6.1",
+}
+
+_lock = threading.Lock()
+# By name, Django's own methods and what stands in their place while swapped.
+_originals: dict[str, FunctionType] = {}
+_grafts: dict[str, FunctionType] = {}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``status()`` tells; as a string, for people.
+
+    Attributes:
+
+        installed
+            Whether Django's signals are dispatched by altdispatch.
+        implementation
+            ``"python"``: the one there is in this version.
+        known
+            Whether altdispatch knows the dispatcher of this Django.
+        django, python
+            The versions of both.
+        swapped
+            The names of the methods of ``Signal`` that are altdispatch's.
+        left_alone
+            What somebody else has put in the place of a method, by its name.
+
+    .. versionadded:: 0.1
+    """
+
+    installed: bool
+    implementation: str
+    known: bool
+    django: str
+    python: str
+    swapped: tuple[str, ...]
+    left_alone: dict[str, str]
+
+    def __str__(self) -> str:
+        left_alone = [f"{name} ({by})" for name, by in self.left_alone.items()]
+        rows = {
+            "installed": "yes" if self.installed else "no",
+            "implementation": self.implementation,
+            "Django": f"{self.django} ({'known' if self.known else 'unknown'})",
+            "Python": self.python,
+            "swapped": ", ".join(self.swapped) or "nothing",
+            "left alone": ", ".join(left_alone) or "nothing",
+        }
+        return "\n".join(f"{name + ':':16}{value}" for name, value in rows.items())
+
+
+def install(force: bool = False) -> bool:
+    """Have every signal dispatched by altdispatch; return whether that is so now.
+
+    Where it is so already, nothing is done. A method of Django's ``Signal`` that
+    somebody else has replaced is left as it is. If altdispatch doesn't know the
+    dispatcher of this Django, nothing is swapped and the answer is False, unless
+    ``force`` is true.
+
+    .. versionadded:: 0.1
+    """
+    with _lock:
+        if is_installed():
+            return True
+        if not (is_known() or force):
+            return False
+        for name, method in _methods().items():
+            original = vars(stock.Signal).get(name)
+            if _is_djangos_own(original, name):
+                _originals[name] = original
+                _grafts[name] = _graft(method, original)
+        if "_live_receivers" in _grafts:
+            OWN_LIVE_RECEIVERS.add(_grafts["_live_receivers"])
+        for name, graft in _grafts.items():
+            setattr(stock.Signal, name, graft)
+        return True
+
+
+def uninstall() -> bool:
+    """Give Django its methods back; return whether there was a swap to undo.
+
+    Every receiver stays connected. What somebody else has put in the place of a
+    method since ``install()`` stays too.
+
+    .. versionadded:: 0.1
+    """
+    with _lock:
+        if not is_installed():
+            return False
+        for name, graft in _grafts.items():
+            if vars(stock.Signal).get(name) is graft:
+                setattr(stock.Signal, name, _originals[name])
+        _grafts.clear()
+        _originals.clear()
+        for signal in gc.get_objects():
+            kind = type(signal)
+            if issubclass(kind, stock.Signal) and not issubclass(kind, Signal):
+                give_back_lists(signal)
+        return True
+
+
+def is_installed() -> bool:
+    """Return whether Django's signals are dispatched by altdispatch.
+
+    .. versionadded:: 0.1
+    """
+    return bool(_grafts)
+
+
+def status() -> Status:
+    """Return what is swapped, on which versions, and what was left alone.
+
+    .. versionadded:: 0.1
+    """
+    swapped = []
+    left_alone = {}
+    for name in _methods():
+        method = vars(stock.Signal).get(name)
+        if name in _grafts and method is _grafts[name]:
+            swapped.append(name)
+        elif not _is_djangos_own(method, name):
+            left_alone[name] = _describe(method)
+    return Status(
+        installed=is_installed(),
+        implementation="python",
+        known=is_known(),
+        django=django.get_version(),
+        python=platform.python_version(),
+        swapped=tuple(swapped),
+        left_alone=left_alone,
+    )
+
+
+@cache
+def is_known() -> bool:
+    """Return whether altdispatch knows the dispatcher of this Django."""
+    try:
+        source = inspect.getsource(stock)
+    except OSError:
+        # Installed without its source: there is nothing to know it by.
+        return False
+    return _digest(source) in _KNOWN
+
+
+def _digest(source: str) -> str:
+    """Return what stays the same while only comments, docstrings, layout change."""
+    code = re.sub(r'""".*?"""|#[^\n]*', "", source, flags=re.DOTALL)
+    return hashlib.sha256(" ".join(code.split()).encode()).hexdigest()[:16]
+
+
+def _methods() -> dict[str, FunctionType]:
+    return {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
+
+
+def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
+    # Whatever functools.wraps() has copied, these two tell the original.
+    return (
+        isinstance(method, FunctionType)
+        and method.__globals__ is vars(stock)
+        and method.__code__.co_qualname == f"Signal.{name}"
+    )
+
+
+def _graft(method: FunctionType, original: FunctionType) -> FunctionType:
+    """Return ``method`` as a function that introspection takes for ``original``."""
+    graft = FunctionType(
+        method.__code__,
+        method.__globals__,
+        original.__name__,
+        method.__defaults__,
+        method.__closure__,
+    )
+    graft.__doc__ = original.__doc__
+    graft.__module__ = original.__module__
+    graft.__qualname__ = original.__qualname__
+    return graft
+
+
+def _describe(method: Any) -> str:
+    where = getattr(method, "__module__", None) or type(method).__module__
+    what = getattr(method, "__qualname__", None) or type(method).__qualname__
+    return f"{where}.{what}"
