@@ -309,15 +309,21 @@ class Signal(django.dispatch.Signal):
             self._dead_receivers = True
 
 
-#: The ``_live_receivers`` that ``send()`` may do without: the one above, and what
-#: is put into Django's class in its place.
+#: The functions that are known to do what the two methods of these names do above:
+#: themselves, and what is put into Django's class in their place.
 OWN_LIVE_RECEIVERS = {Signal._live_receivers}
+OWN_CLEAR_DEAD_RECEIVERS = {Signal._clear_dead_receivers}
 
 
 def _recall(signal: Signal, sender: Any) -> Routes | None:
     """Return the routes to ``sender`` of a signal that doesn't cache, if known."""
     receivers = signal.receivers
-    if type(receivers) is not Receivers or stock._make_id is not _make_id:
+    if (
+        type(receivers) is not Receivers
+        or stock._make_id is not _make_id
+        or type(signal)._clear_dead_receivers not in OWN_CLEAR_DEAD_RECEIVERS
+        or "_clear_dead_receivers" in signal.__dict__
+    ):
         return None
     try:
         if signal.lock.locked():

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import django
 import django.dispatch.dispatcher as stock
 
-from .dispatcher import OWN_LIVE_RECEIVERS, Signal
+from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS, Signal
 from .receivers import give_back_lists
 
 # By what _digest() gives, the dispatchers that altdispatch can stand in for, and
@@ -100,8 +100,6 @@ def install(force: bool = False) -> bool:
             if _is_djangos_own(original, name):
                 _originals[name] = original
                 _grafts[name] = _graft(method, original)
-        if "_live_receivers" in _grafts:
-            OWN_LIVE_RECEIVERS.add(_grafts["_live_receivers"])
         for name, graft in _grafts.items():
             setattr(stock.Signal, name, graft)
         return True
@@ -201,6 +199,9 @@ def _graft(method: FunctionType, original: FunctionType) -> FunctionType:
         method.__defaults__,
         method.__closure__,
     )
+    for own in (OWN_LIVE_RECEIVERS, OWN_CLEAR_DEAD_RECEIVERS):
+        if method in own:
+            own.add(graft)
     graft.__doc__ = original.__doc__
     graft.__module__ = original.__module__
     graft.__qualname__ = original.__qualname__

@@ -5,17 +5,10 @@ from typing import Any
 
 import django.dispatch
 import pytest
-from hypothesis import settings
 
 import altdispatch
 
 from .implementations import IMPLEMENTATIONS
-
-settings.register_profile("quick", max_examples=60, stateful_step_count=40)
-settings.register_profile(
-    "fuzz", max_examples=20_000, stateful_step_count=80, deadline=None
-)
-settings.load_profile("quick")
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

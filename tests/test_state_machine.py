@@ -1,0 +1,701 @@
+"""Random operations on a signal of Django's and one of ours, side by side.
+
+Both get the same receivers and senders, so that every lookup key, too, must be the
+same. After each step everything that can be seen of them is compared.
+
+``make test`` runs a quick profile, ``make fuzz`` a long one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import functools
+import gc
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+from unittest import mock
+
+import django.dispatch
+import django.dispatch.dispatcher
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from altdispatch.releases import WATCHES_SENDERS
+
+from .implementations import IMPLEMENTATIONS
+
+NO_RECEIVERS = django.dispatch.dispatcher.NO_RECEIVERS
+FLAG = "_flag_dead_receivers" if WATCHES_SENDERS else "_remove_receiver"
+
+carried: ContextVar[str] = ContextVar("carried", default="nothing")
+
+
+class Holder:
+    """Has methods to connect, and can be called itself."""
+
+    def __init__(self, log: list[Any], name: str) -> None:
+        self.log = log
+        self.name = name
+
+    def method(self, **kwargs: Any) -> str:
+        return note(self.log, self.name, kwargs)
+
+    async def async_method(self, **kwargs: Any) -> str:
+        return note(self.log, self.name, kwargs)
+
+    __call__ = method
+
+
+class Equal:
+    """A sender that is equal to others of its kind."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class AnyUid:
+    """A ``dispatch_uid`` that is equal to a string, with another hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "first"
+
+    def __hash__(self) -> int:
+        return 7
+
+
+def note(log: list[Any], name: str, kwargs: dict[str, Any]) -> str:
+    log.append((name, list(kwargs), id(kwargs["sender"]), kwargs.get("value")))
+    return f"{name} answers"
+
+
+def make_receiver(kind: str, log: list[Any], name: str, others: list[Any]) -> Any:
+    """Return a receiver and what has to live for it to live."""
+
+    def function(**kwargs: Any) -> str:
+        return note(log, name, kwargs)
+
+    def failing(**kwargs: Any) -> None:
+        note(log, name, kwargs)
+        raise ValueError(f"{name} fails")
+
+    def connecting(signal: Any, sender: Any, **kwargs: Any) -> None:
+        note(log, name, {"sender": sender, **kwargs})
+        if others:
+            signal.connect(others[0], sender=sender)
+
+    def disconnecting(signal: Any, sender: Any, **kwargs: Any) -> bool:
+        note(log, name, {"sender": sender, **kwargs})
+        return bool(others) and signal.disconnect(others[0], sender=sender)
+
+    def nesting(signal: Any, sender: Any, **kwargs: Any) -> Any:
+        note(log, name, {"sender": sender, **kwargs})
+        if kwargs.get("depth", 0) > 1:
+            return "deep enough"
+        answers = signal.send(sender, depth=kwargs.get("depth", 0) + 1)
+        return [answer for _, answer in answers]
+
+    def choosy(sender: Any, signal: Any) -> str:
+        return note(log, name, {"sender": sender})
+
+    async def asynchronous(**kwargs: Any) -> str:
+        await asyncio.sleep(0)
+        carried.set(name)
+        return note(log, name, kwargs)
+
+    async def async_failing(**kwargs: Any) -> None:
+        note(log, name, kwargs)
+        raise KeyError(name)
+
+    if kind in ("method", "async_method"):
+        holder = Holder(log, name)
+        return getattr(holder, kind), holder
+    if kind == "callable":
+        return Holder(log, name), None
+    if kind == "partial":
+        return functools.partial(function, extra=1), None
+    return locals()[kind], None
+
+
+RECEIVER_KINDS = [
+    "function",
+    "function",
+    "method",
+    "callable",
+    "partial",
+    "failing",
+    "connecting",
+    "disconnecting",
+    "nesting",
+    "choosy",
+    "asynchronous",
+    "async_failing",
+    "async_method",
+]
+
+SENDER_KINDS: dict[str, Callable[[], Any]] = {
+    "class": lambda: type("Sender", (), {}),
+    "instance": lambda: Holder([], "sender"),
+    "object": object,
+    "equal": Equal,
+    "method": lambda: Holder([], "sender").method,
+    "list": list,
+    "number": lambda: 4711,
+}
+
+UIDS = [
+    None,
+    None,
+    None,
+    None,
+    "first",
+    "second",
+    0,
+    "",
+    3,
+    ("a", 1),
+    AnyUid(),
+    ["list"],
+]
+
+index = st.integers(0, 30)
+
+
+def seen(thing: Any) -> Any:
+    """Return a value by which references of either side are told apart."""
+    if isinstance(thing, weakref.ReferenceType):
+        referent = thing()
+        if isinstance(thing, weakref.WeakMethod) and referent is not None:
+            referent = referent.__func__, referent.__self__
+            return type(thing), id(referent[0]), id(referent[1])
+        return type(thing), None if referent is None else id(referent)
+    if hasattr(thing, "__self__") and hasattr(thing, "__func__"):
+        return id(thing.__self__), id(thing.__func__)
+    if isinstance(thing, (bool, str, int, tuple)):
+        return thing
+    return id(thing)
+
+
+def seen_entry(entry: Any) -> Any:
+    return [type(entry), *map(seen, entry)]
+
+
+class Side:
+    """A signal and what has been kept of it."""
+
+    def __init__(self, signal: Any) -> None:
+        self.signal = signal
+        self.saved: list[Any] = []
+        self.log: list[Any] = []
+
+
+class Machine(RuleBasedStateMachine):
+    """Does everything twice; ``ours`` is set by the test."""
+
+    ours: type
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stock_class = type("Sub", (django.dispatch.Signal,), {})
+        self.our_class = type("Sub", (self.ours,), {})
+        self.sides: list[tuple[Side, Side]] = []
+        self.log: list[Any] = []
+        self.receivers: list[Any] = []
+        self.holders: list[Any] = []
+        self.senders: list[Any] = [None]
+        self.released: list[weakref.ref[Any]] = []
+        self.count = 0
+        self.differs = False
+        self.records: list[logging.LogRecord] = []
+        self.handler = logging.Handler()
+        self.handler.emit = self.records.append  # type: ignore[method-assign]
+        self.logger = logging.getLogger("django.dispatch")
+        self.logger.addHandler(self.handler)
+        self.logger.propagate = False
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        for caching in (False, True):
+            self.add_sides(
+                self.stock_class(use_caching=caching),
+                self.our_class(use_caching=caching),
+            )
+
+    def add_sides(self, stock: Any, ours: Any) -> None:
+        self.sides.append((Side(stock), Side(ours)))
+
+    def teardown(self) -> None:
+        self.logger.removeHandler(self.handler)
+        self.logger.propagate = True
+        signals = [weakref.ref(side.signal) for pair in self.sides for side in pair]
+        things = [*self.receivers, *self.holders, *self.senders]
+        left = [*signals, *self.released]
+        for thing in things:
+            with contextlib.suppress(TypeError):
+                left.append(weakref.ref(thing))
+        del things
+        self.records.clear()
+        self.sides.clear()
+        self.receivers.clear()
+        self.holders.clear()
+        self.senders.clear()
+        thing = None
+        gc.collect()
+        gc.enable()
+        gc.unfreeze()
+        assert self.differs or not [kept for kept in left if kept() is not None]
+
+    # Doing the same to both.
+
+    def both(self, number: int, act: Callable[[Side], Any]) -> Any:
+        """Let ``act`` happen to both sides of a pair, and compare what comes out."""
+        pair = self.sides[number % len(self.sides)]
+        stock, ours = (self.outcome(side, act) for side in pair)
+        self.differs = ours != stock
+        assert ours == stock
+        return stock
+
+    def outcome(self, side: Side, act: Callable[[Side], Any]) -> Any:
+        token = carried.set("nothing")
+        try:
+            result: Any = act(side)
+        except Exception as error:
+            # Of a group, str() tells how many are in it.
+            result = type(error), str(error).replace(hex(id(side)), "")
+        happened = self.log[:]
+        self.log.clear()
+        logged = [(r.getMessage(), r.exc_info[0], r.levelno) for r in self.records]
+        self.records.clear()
+        context = carried.get()
+        carried.reset(token)
+        return result, happened, logged, context
+
+    @staticmethod
+    def seen_answers(answers: list[tuple[Any, Any]]) -> Any:
+        return type(answers), [
+            (type(pair), seen(pair[0]), repr(pair[1])) for pair in answers
+        ]
+
+    def receiver(self, number: int) -> Any:
+        return self.receivers[number % len(self.receivers)]
+
+    def sender(self, number: int) -> Any:
+        return self.senders[number % len(self.senders)]
+
+    # What there is to connect.
+
+    @rule(kind=st.sampled_from(RECEIVER_KINDS))
+    def new_receiver(self, kind: str) -> None:
+        self.count += 1
+        name = f"{kind} {self.count}"
+        receiver, holder = make_receiver(kind, self.log, name, self.receivers[:1])
+        self.receivers.append(receiver)
+        self.holders.append(holder)
+
+    @rule(kind=st.sampled_from(sorted(SENDER_KINDS)))
+    def new_sender(self, kind: str) -> None:
+        self.senders.append(SENDER_KINDS[kind]())
+
+    @precondition(lambda self: self.receivers)
+    @rule(number=index)
+    def release_receiver(self, number: int) -> None:
+        number %= len(self.receivers)
+        receiver = self.receivers.pop(number)
+        holder = self.holders.pop(number)
+        self.release(receiver if holder is None else holder)
+        del receiver, holder
+        self.check_released()
+
+    @precondition(lambda self: len(self.senders) > 1)
+    @rule(number=index)
+    def release_sender(self, number: int) -> None:
+        self.release(self.senders.pop(1 + number % (len(self.senders) - 1)))
+        self.check_released()
+
+    def release(self, thing: Any) -> None:
+        with contextlib.suppress(TypeError):
+            self.released.append(weakref.ref(thing))
+
+    def check_released(self) -> None:
+        """Assert that what still lives does so by what Django's signals hold."""
+        gc.collect()
+        self.released = [ref for ref in self.released if ref() is not None]
+        if not self.released:
+            return
+        held = {id(thing) for thing in self.held_by_stock()}
+        assert all(id(ref()) in held for ref in self.released)
+
+    def held_by_stock(self) -> Iterator[Any]:
+        lists = [pair[0].signal.receivers for pair in self.sides]
+        lists += [saved for pair in self.sides for saved in pair[0].saved]
+        kept = [entry[1] for entries in lists for entry in entries]
+        for pair in self.sides:
+            cache = pair[0].signal.sender_receivers_cache
+            if type(cache) is dict:
+                kept += cache
+            for routes in list(cache.values()):
+                if routes is not NO_RECEIVERS:
+                    kept += [route[0] for route in routes]
+        kept += self.receivers
+        while kept:
+            thing = kept.pop()
+            yield thing
+            kept += [
+                cell.cell_contents[0]
+                for cell in getattr(thing, "__closure__", None) or ()
+                if isinstance(cell.cell_contents, list)
+                and cell.cell_contents
+                and callable(cell.cell_contents[0])
+            ]
+            if hasattr(thing, "__self__"):
+                kept.append(thing.__self__)
+
+    # The public interface.
+
+    @precondition(lambda self: self.receivers)
+    @rule(
+        pair=index,
+        receiver=index,
+        sender=index,
+        weak=st.sampled_from([True, True, True, False]),
+        uid=st.sampled_from(UIDS),
+    )
+    def connect(self, pair: int, receiver: int, sender: int, weak: bool, uid: Any):
+        self.both(
+            pair,
+            lambda side: side.signal.connect(
+                self.receiver(receiver), self.sender(sender), weak, uid
+            ),
+        )
+
+    @precondition(lambda self: self.receivers)
+    @rule(pair=index, receiver=index, senders=st.lists(index, max_size=6))
+    def connect_to_many(self, pair: int, receiver: int, senders: list[int]) -> None:
+        for sender in senders:
+            self.connect(pair, receiver, sender, True, None)
+
+    @precondition(lambda self: self.receivers)
+    @rule(pair=index, receiver=index, sender=index, uid=st.sampled_from(UIDS))
+    def disconnect(self, pair: int, receiver: int, sender: int, uid: Any) -> None:
+        self.both(
+            pair,
+            lambda side: side.signal.disconnect(
+                self.receiver(receiver), self.sender(sender), uid
+            ),
+        )
+
+    @rule(
+        pair=index,
+        sender=index,
+        how=st.sampled_from(["send", "send", "send", "send_robust"]),
+        named=st.sampled_from(
+            [{}, {}, {"value": 1}, {"value": 1, "other": 2}, {"signal": 1}]
+        ),
+    )
+    def send(self, pair: int, sender: int, how: str, named: dict[str, Any]) -> None:
+        self.both(
+            pair,
+            lambda side: self.seen_answers(
+                getattr(side.signal, how)(self.sender(sender), **named)
+            ),
+        )
+
+    @rule(
+        pair=index,
+        sender=index,
+        how=st.sampled_from(["asend", "asend_robust"]),
+        named=st.sampled_from([{}, {"value": 1}, {"signal": 1}]),
+    )
+    def asend(self, pair: int, sender: int, how: str, named: dict[str, Any]) -> None:
+        async def send(side: Side) -> Any:
+            answers = await getattr(side.signal, how)(self.sender(sender), **named)
+            return self.seen_answers(answers), carried.get()
+
+        self.both(pair, lambda side: asyncio.run(send(side)))
+
+    @rule(pair=index, sender=index)
+    def has_listeners(self, pair: int, sender: int) -> None:
+        self.both(pair, lambda side: side.signal.has_listeners(self.sender(sender)))
+
+    @rule(pair=index, arguments=st.sampled_from([(), (1, 2), (None, None, None)]))
+    def send_wrongly(self, pair: int, arguments: tuple[Any, ...]) -> None:
+        self.both(pair, lambda side: side.signal.send(*arguments))
+
+    # The private surface.
+
+    @rule(pair=index, sender=index)
+    def live_receivers(self, pair: int, sender: int) -> None:
+        def act(side: Side) -> Any:
+            result = side.signal._live_receivers(self.sender(sender))
+            answer = type(result), [[seen(one) for one in part] for part in result]
+            for part in result:
+                assert type(part) is list
+                part.clear()
+            return answer
+
+        self.both(pair, act)
+
+    @rule(pair=index, at=index, to=index)
+    def move_entry(self, pair: int, at: int, to: int) -> None:
+        def act(side: Side) -> None:
+            receivers = side.signal.receivers
+            if receivers:
+                receivers.insert(to, receivers.pop(at % len(receivers)))
+
+        self.both(pair, act)
+
+    @rule(pair=index, at=index, other=index, how=st.sampled_from(range(8)))
+    def edit_with_entry(self, pair: int, at: int, other: int, how: int) -> None:
+        def act(side: Side) -> Any:
+            receivers = side.signal.receivers
+            source = self.sides[other % len(self.sides)]
+            source_side = source[self.sides[pair % len(self.sides)].index(side)]
+            entries = source_side.signal.receivers[at : at + 2]
+            if how == 0:
+                receivers.extend(entries)
+            elif how == 1:
+                receivers += entries
+            elif how == 2:
+                receivers[at : at + 1] = entries
+            elif how == 3 and entries:
+                receivers.append(entries[0])
+            elif how == 4 and entries and receivers:
+                receivers[at % len(receivers)] = entries[0]
+            elif how == 5:
+                receivers *= 2
+                del receivers[20:]
+            elif how == 6 and entries:
+                receivers.remove(entries[0])
+            elif how == 7:
+                return len(receivers), entries == entries[:], bool(receivers)
+            return None
+
+        self.both(pair, act)
+
+    @rule(pair=index, at=index, how=st.sampled_from(range(7)))
+    def edit(self, pair: int, at: int, how: int) -> None:
+        def act(side: Side) -> Any:
+            receivers = side.signal.receivers
+            if how == 0:
+                receivers.reverse()
+            elif how == 1:
+                receivers.sort(key=lambda entry: str(entry[0]))
+            elif how == 2:
+                receivers.clear()
+            elif how == 3:
+                del receivers[at:]
+            elif how == 4:
+                del receivers[at % (len(receivers) + 1)]
+            elif how == 5:
+                receivers.sort()
+            elif how == 6:
+                receivers.pop()
+            return None
+
+        self.both(pair, act)
+
+    @rule(
+        pair=index,
+        junk=st.sampled_from(
+            [(), 1, ((1, 2), 3), ((1, 2, 3), 4, None, False), ([1, 2], 3, None, False)]
+        ),
+        sender=index,
+    )
+    def put_junk(self, pair: int, junk: Any, sender: int) -> None:
+        def act(side: Side) -> Any:
+            side.signal.receivers.append(junk)
+            # What an empty cache does to it shows up at once.
+            side.signal.sender_receivers_cache.clear()
+            return self.seen_answers(side.signal.send(self.sender(sender)))
+
+        self.both(pair, act)
+        self.both(pair, lambda side: side.signal.receivers.remove(junk))
+
+    @rule(pair=index)
+    def mute(self, pair: int) -> None:
+        def act(side: Side) -> None:
+            side.saved.append(side.signal.receivers)
+            side.signal.receivers = []
+
+        self.both(pair, act)
+
+    @rule(pair=index, keep=st.booleans(), before=st.booleans())
+    def unmute(self, pair: int, keep: bool, before: bool) -> None:
+        def act(side: Side) -> None:
+            if side.saved:
+                saved = side.saved[-1] if keep else side.saved.pop()
+                receivers = side.signal.receivers
+                together = saved + receivers if before else receivers + saved
+                side.signal.receivers = together[:20]
+                with side.signal.lock:
+                    side.signal.sender_receivers_cache.clear()
+
+        self.both(pair, act)
+
+    @rule(pair=index)
+    def put_back(self, pair: int) -> None:
+        def act(side: Side) -> None:
+            if side.saved:
+                side.signal.receivers = side.saved[-1]
+
+        self.both(pair, act)
+
+    @rule(pair=index, at=index, how=st.sampled_from(range(4)))
+    def edit_saved(self, pair: int, at: int, how: int) -> None:
+        def act(side: Side) -> None:
+            if side.saved:
+                saved = side.saved[at % len(side.saved)]
+                if how == 0:
+                    saved.reverse()
+                elif how == 1 and saved:
+                    saved.append(saved[0])
+                    del saved[20:]
+                elif how == 2 and saved:
+                    saved.pop()
+                elif how == 3:
+                    side.saved.remove(saved)
+
+        self.both(pair, act)
+
+    @precondition(lambda self: len(self.sides) < 5)
+    @rule(pair=index)
+    def copy_signal(self, pair: int) -> None:
+        stock, ours = self.sides[pair % len(self.sides)]
+        self.add_sides(copy.copy(stock.signal), copy.copy(ours.signal))
+
+    @rule(pair=index, fails=st.sampled_from([copy.deepcopy, lambda s: s.__reduce__()]))
+    def copy_otherwise(self, pair: int, fails: Callable[[Any], Any]) -> None:
+        def act(side: Side) -> Any:
+            fails(side.signal)
+            return None
+
+        self.both(pair, act)
+
+    @rule(pair=index, sender=index, how=st.sampled_from(range(6)))
+    def use_cache(self, pair: int, sender: int, how: int) -> None:
+        def act(side: Side) -> Any:
+            cache = side.signal.sender_receivers_cache
+            if how == 0:
+                cache.clear()
+            elif how == 1:
+                cache.pop(self.sender(sender), None)
+            elif how == 2:
+                return cache.get(self.sender(sender)) is NO_RECEIVERS
+            elif how == 3:
+                return len(cache), len(cache.copy())
+            elif how == 4:
+                cache[self.sender(sender)] = NO_RECEIVERS
+            elif how == 5:
+                routes = cache.get(self.sender(sender))
+                if routes and routes is not NO_RECEIVERS:
+                    routes.append(routes[0])
+            return None
+
+        self.both(pair, act)
+
+    @rule(pair=index, how=st.sampled_from(range(5)))
+    def set_attribute(self, pair: int, how: int) -> None:
+        def act(side: Side) -> None:
+            signal = side.signal
+            if how == 0:
+                getattr(signal, FLAG)()
+            elif how == 1:
+                signal._dead_receivers = not signal._dead_receivers
+            elif how == 2:
+                signal.use_caching = not signal.use_caching
+            elif how == 3:
+                signal.lock = threading.RLock()
+            elif how == 4:
+                with signal.lock:
+                    signal._clear_dead_receivers()
+
+        self.both(pair, act)
+
+    @rule(
+        pair=index,
+        sender=index,
+        where=st.sampled_from(["instance", "class"]),
+        method=st.sampled_from(
+            ["_live_receivers", "_clear_dead_receivers", "_log_robust_failure", "send"]
+        ),
+        how=st.sampled_from(["send", "send_robust", "has_listeners"]),
+    )
+    def patch(self, pair: int, sender: int, where: str, method: str, how: str) -> None:
+        def act(side: Side) -> Any:
+            target = side.signal if where == "instance" else type(side.signal)
+            original = getattr(side.signal, method)
+            calls = []
+
+            def replacement(*args: Any, **kwargs: Any) -> Any:
+                calls.append(len(args))
+                skipped = 0 if where == "instance" else 1
+                return original(*args[skipped:], **kwargs)
+
+            with mock.patch.object(target, method, replacement):
+                answer = getattr(side.signal, how)(self.sender(sender))
+            if how == "has_listeners":
+                return calls, answer
+            return calls, self.seen_answers(answer)
+
+        self.both(pair, act)
+
+    # After each step.
+
+    @invariant()
+    def looks_the_same(self) -> None:
+        for pair in self.sides:
+            stock, ours = (self.look(side) for side in pair)
+            assert ours == stock
+
+    def look(self, side: Side) -> Any:
+        signal = side.signal
+        cache = [
+            (id(sender), routes is NO_RECEIVERS or list(map(seen_entry, routes)))
+            for sender, routes in signal.sender_receivers_cache.items()
+        ]
+        return (
+            list(vars(signal)),
+            list(map(seen_entry, signal.receivers)),
+            [list(map(seen_entry, saved)) for saved in side.saved],
+            [saved is signal.receivers for saved in side.saved],
+            cache,
+            signal._dead_receivers,
+            signal.use_caching,
+            repr(signal) == object.__repr__(signal),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_state_machine(implementation: str) -> None:
+    ours = IMPLEMENTATIONS[implementation]
+    machine = type("Machine", (Machine,), {"ours": ours})
+    fuzzing = "ALTDISPATCH_FUZZ" in os.environ
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ["ALTDISPATCH_FUZZ"]) if fuzzing else 100,
+            stateful_step_count=60 if fuzzing else 40,
+            deadline=None,
+            derandomize=not fuzzing,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
