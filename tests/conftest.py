@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import django.dispatch
@@ -9,6 +14,8 @@ import pytest
 import altdispatch
 
 from .implementations import IMPLEMENTATIONS
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
@@ -75,6 +82,31 @@ def assert_same_swapped(
         return expected
 
     return run_both
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., str]:
+    """Run a program in a new interpreter; return what it wrote.
+
+    What it wrote to stderr comes last. ``arguments`` are the interpreter's, before
+    those that name the program.
+    """
+
+    def run(program: str, *arguments: str, exit_code: int = 0) -> str:
+        script = tmp_path / "program.py"
+        script.write_text(textwrap.dedent(program))
+        process = subprocess.run(
+            [sys.executable, *arguments, str(script)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": ""},
+        )
+        assert process.returncode == exit_code, process.stderr
+        return process.stdout + process.stderr
+
+    return run
 
 
 def _outcome(scenario: Callable[..., Any], *args: Any) -> Any:

@@ -1,0 +1,516 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.test import override_settings
+
+CACHING = [False, True]
+
+
+class Sender:
+    """Hashable and weak referenceable, as models are."""
+
+
+def receivers_of(signal):
+    return [entry[1]() for entry in signal.receivers]
+
+
+@pytest.fixture(params=CACHING, ids=["plain", "caching"])
+def caching(request):
+    return request.param
+
+
+# Order and arguments.
+
+
+def test_receivers_are_called_in_the_order_of_connecting(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        calls = []
+        receivers = [
+            lambda number=number, **kwargs: calls.append(number) for number in range(8)
+        ]
+        # Those of the sender and those of all senders, mixed.
+        for number, receiver in enumerate(receivers):
+            signal.connect(receiver, sender=Sender if number % 3 else None)
+        for _ in range(3):
+            signal.send(Sender)
+            signal.send(int)
+        signal.disconnect(receivers[2], sender=Sender)
+        signal.connect(receivers[2], sender=Sender)
+        signal.send(Sender)
+        return calls
+
+    assert assert_same(scenario)[:11] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 6]
+
+
+def test_arguments_and_their_order(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        seen = []
+
+        def first(**kwargs):
+            seen.append((list(kwargs), kwargs["signal"] is signal, kwargs["sender"]))
+            kwargs["zebra"] = "changed"
+
+        def second(sender, ape, **kwargs):
+            seen.append((sender, ape, kwargs["zebra"], list(kwargs)))
+
+        signal.connect(first)
+        signal.send(Sender, zebra=1, ape=2)
+        signal.connect(second)
+        for _ in range(2):
+            signal.send(Sender, zebra=1, ape=2)
+        return seen
+
+    assert assert_same(scenario)[0] == (
+        ["signal", "sender", "zebra", "ape"],
+        True,
+        Sender,
+    )
+
+
+def test_answer_is_a_new_list_of_pairs(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        receivers = [lambda **kwargs: 1, lambda **kwargs: None]
+        empty = signal.send(Sender), signal.send(Sender)
+        for receiver in receivers:
+            signal.connect(receiver)
+        answers = signal.send(Sender), signal.send(Sender)
+        return (
+            empty[0] is empty[1],
+            answers[0] is answers[1],
+            [type(answer) for answer in (*empty, *answers)],
+            [
+                [(type(pair), receivers.index(pair[0]), pair[1]) for pair in answer]
+                for answer in answers
+            ],
+        )
+
+    assert assert_same(scenario)[3] == [[(tuple, 0, 1), (tuple, 1, None)]] * 2
+
+
+# Resolved before the first call.
+
+
+def test_changes_during_a_send_are_for_the_next(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        calls = []
+
+        def late(**kwargs):
+            calls.append("late")
+
+        def early(**kwargs):
+            calls.append("early")
+            signal.connect(late)
+            signal.disconnect(other)
+
+        def other(**kwargs):
+            calls.append("other")
+
+        signal.connect(early)
+        signal.connect(other)
+        signal.send(Sender)
+        calls.append("again")
+        signal.send(Sender)
+        return calls
+
+    expected = ["early", "other", "again", "early", "late"]
+    assert assert_same(scenario) == expected
+
+
+def test_receiver_that_dies_during_a_send_is_still_called(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        calls = []
+
+        def killer(**kwargs):
+            calls.append("killer")
+            victims.clear()
+
+        victims = [lambda **kwargs: calls.append("victim")]
+        signal.connect(killer)
+        signal.connect(victims[0])
+        signal.send(Sender)
+        signal.send(Sender)
+        return calls, len(signal.receivers)
+
+    assert assert_same(scenario)[0] == ["killer", "victim", "killer"]
+
+
+def test_sends_nest_and_recurse(assert_same, caching):
+    def scenario(Signal):
+        signal, inner = Signal(use_caching=caching), Signal(use_caching=caching)
+
+        def recurse(depth, **kwargs):
+            return depth and signal.send(Sender, depth=depth - 1)[0][1]
+
+        def nest(**kwargs):
+            return [answer for _, answer in inner.send(Sender)]
+
+        def innermost(**kwargs):
+            return "innermost"
+
+        signal.connect(recurse)
+        deepest = signal.send(Sender, depth=30)
+        signal.disconnect(recurse)
+        signal.connect(nest)
+        inner.connect(innermost)
+        return deepest[0][1], signal.send(Sender)[0][1]
+
+    assert assert_same(scenario) == (0, ["innermost"])
+
+
+# What identifies a connection.
+
+
+@pytest.mark.parametrize("uid", [None, "", 0, "uid", 5, ("a", 1), b"uid", 0.5])
+def test_second_connect_with_the_same_key_adds_nothing(assert_same, caching, uid):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def one(**kwargs):
+            return 1
+
+        def two(**kwargs):
+            return 2
+
+        counts = []
+        for receiver in (one, two, one, two):
+            for sender in (None, Sender, Sender):
+                signal.connect(receiver, sender=sender, dispatch_uid=uid)
+                counts.append(len(signal.receivers))
+        answers = [answer for _, answer in signal.send(Sender)]
+        gone = [signal.disconnect(two, Sender, uid) for _ in range(2)]
+        return counts, answers, gone, len(signal.receivers)
+
+    counts, answers, gone, left = assert_same(scenario)
+    assert counts[-1] == (2 if uid else 4)
+    assert gone == [True, False]
+    assert left == counts[-1] - 1
+    assert answers == ([1, 1] if uid else [1, 1, 2, 2])
+
+
+def test_lookup_keys_are_ids(assert_same):
+    class Callable:
+        def method(self, **kwargs):
+            pass
+
+    holder = Callable()
+
+    def function(**kwargs):
+        pass
+
+    def scenario(Signal):
+        signal = Signal()
+        signal.connect(function)
+        signal.connect(holder.method, sender=Sender)
+        signal.connect(function, sender=holder.method, dispatch_uid="uid")
+        return [entry[0] for entry in signal.receivers]
+
+    method = id(holder), id(Callable.method)
+    assert assert_same(scenario) == [
+        (id(function), id(None)),
+        (method, id(Sender)),
+        ("uid", method),
+    ]
+
+
+class Uid:
+    """Equal to a string, with another hash: a dict doesn't find it."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return other == "uid"
+
+
+@pytest.mark.parametrize("uid", [Uid(), ["a list"], {"a": "dict"}], ids=repr)
+def test_dispatch_uid_that_a_dict_would_not_find(assert_same, caching, uid):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def receiver(**kwargs):
+            return "answer"
+
+        lengths = []
+        for one in ("uid", uid, "uid", "other", uid):
+            signal.connect(receiver, sender=Sender, dispatch_uid=one)
+            lengths.append(len(signal.receivers))
+        answers = [answer for _, answer in signal.send(Sender)]
+        gone = [
+            signal.disconnect(sender=Sender, dispatch_uid=one)
+            for one in (uid, "uid", "other", uid)
+        ]
+        return lengths, answers, gone
+
+    assert assert_same(scenario)[2].count(True) == len(assert_same(scenario)[1])
+
+
+# What is refused.
+
+
+class Slotted:
+    __slots__ = ()
+
+    def __call__(self, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        object(),
+        "a string",
+        lambda sender: None,
+        lambda sender, **kwargs: None,
+        Slotted(),
+        print,
+        None,
+    ],
+    ids=["object", "string", "no kwargs", "kwargs", "no weakref", "builtin", "None"],
+)
+def test_receivers_that_connect_refuses(assert_same, debug, receiver):
+    def scenario(Signal):
+        signal = Signal()
+        with override_settings(DEBUG=debug):
+            try:
+                signal.connect(receiver)
+            except Exception as error:
+                return type(error), str(error), signal.receivers
+        return [entry[1]() is receiver for entry in signal.receivers]
+
+    assert assert_same(scenario)
+
+
+def test_connect_before_settings_are_configured(run_python):
+    # Both, in one process without a project.
+    output = run_python(
+        """
+        import django.dispatch, altdispatch
+        from django.conf import settings
+
+        def no_kwargs(sender): return "answer"
+        for Signal in (django.dispatch.Signal, altdispatch.Signal):
+            signal = Signal()
+            signal.connect(no_kwargs)
+            print(settings.configured, len(signal.receivers))
+        """
+    )
+    assert output.split() == ["False", "1"] * 2
+
+
+SENDERS = {
+    "unhashable": [],
+    "not weak referenceable": object(),
+    "None": None,
+    "number": 5,
+    "string": "sender",
+    "class": Sender,
+    "method": Uid().__eq__,
+}
+
+
+@pytest.mark.parametrize("sender", SENDERS.values(), ids=SENDERS)
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+def test_senders(assert_same, caching, sender, connected, how):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def receiver(**kwargs):
+            return "answer"
+
+        def other(**kwargs):
+            raise AssertionError("not for this sender")
+
+        signal.connect(other, sender=Sender if sender is not Sender else int)
+        if connected:
+            signal.connect(receiver, sender=sender)
+        answers = []
+        for _ in range(2):
+            answer = getattr(signal, how)(sender)
+            answers.append(
+                answer if how == "has_listeners" else [got for _, got in answer]
+            )
+        return answers, len(signal.sender_receivers_cache)
+
+    assert assert_same(scenario)
+
+
+@pytest.mark.parametrize("sender", [[], object(), None, 5], ids=repr)
+def test_senders_of_a_signal_without_receivers(assert_same, caching, sender):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        return signal.send(sender), signal.send_robust(sender)
+
+    assert assert_same(scenario) == ([], [])
+
+
+class Equal:
+    def __init__(self, name):
+        self.name = name
+
+    def __eq__(self, other):
+        return isinstance(other, Equal)
+
+    def __hash__(self):
+        return 1
+
+
+def test_senders_that_compare_equal_share_a_cache_entry(assert_same, caching):
+    one, two = Equal("one"), Equal("two")
+
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def for_one(sender, **kwargs):
+            return sender.name
+
+        signal.connect(for_one, sender=one)
+        return [
+            [answer for _, answer in signal.send(sender)]
+            for sender in (one, two, one, two)
+        ]
+
+    assert assert_same(scenario)[1] == (["two"] if caching else [])
+
+
+class Exploding:
+    def __hash__(self):
+        raise ZeroDivisionError("no hash today")
+
+
+def test_error_of_a_senders_hash_is_raised(assert_same, caching):
+    sender = Exploding()
+
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        signal.connect(lambda **kwargs: None, weak=False)
+        return signal.send(sender)
+
+    assert assert_same(scenario)[0] is ZeroDivisionError
+
+
+def test_second_signal_is_refused_when_a_receiver_is_called(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        nobody = signal.send(Sender, signal=1), signal.send_robust(Sender, signal=1)
+
+        def receiver(**kwargs):
+            raise AssertionError("not reached")
+
+        errors = []
+        for _ in range(2):
+            for _ in range(2):
+                signal.connect(receiver)
+                with pytest.raises(TypeError) as error:
+                    signal.send(Sender, signal=1)
+                errors.append(str(error.value))
+                errors += [str(got) for _, got in signal.send_robust(Sender, signal=1)]
+            signal.connect(receiver, sender=Sender)
+        return nobody, errors
+
+    nobody, errors = assert_same(scenario)
+    assert nobody == ([], [])
+    assert len(errors) == 10
+    assert all("got multiple values for keyword argument 'signal'" in e for e in errors)
+
+
+# send_robust.
+
+
+def test_send_robust_logs_and_returns_an_exception(assert_same, caching, caplog):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        caplog.clear()
+
+        def fails(**kwargs):
+            raise ValueError("this")
+
+        def works(**kwargs):
+            return "answer"
+
+        signal.connect(fails)
+        signal.connect(works)
+        (_, error), answer = signal.send_robust(Sender)
+        (record,) = caplog.records
+        traceback = error.__traceback__
+        frames = []
+        while traceback:
+            frames.append(traceback.tb_frame.f_code.co_name)
+            traceback = traceback.tb_next
+        return (
+            repr(error),
+            answer[1],
+            frames,
+            record.name,
+            record.levelno,
+            record.getMessage(),
+            record.msg,
+            record.exc_info[1] is error,
+            record.args[0],
+        )
+
+    outcome = assert_same(scenario)
+    assert outcome[:3] == ("ValueError('this')", "answer", ["send_robust", "fails"])
+    assert outcome[3:5] == ("django.dispatch", logging.ERROR)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_send_robust_raises_what_is_no_exception(assert_same, caching, error):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        calls = []
+
+        def fails(**kwargs):
+            calls.append("fails")
+            raise error("enough")
+
+        signal.connect(fails)
+        signal.connect(lambda **kwargs: calls.append("not reached"), weak=False)
+        with pytest.raises(error):
+            signal.send_robust(Sender)
+        return calls
+
+    assert assert_same(scenario) == ["fails"]
+
+
+def test_send_robust_fails_for_a_receiver_without_a_name(assert_same):
+    """As the log wants its ``__qualname__``."""
+
+    class Fails:
+        def __call__(self, **kwargs):
+            raise ValueError("this")
+
+    receiver = Fails()
+
+    def scenario(Signal):
+        signal = Signal()
+        signal.connect(receiver)
+        return signal.send_robust(Sender)
+
+    assert assert_same(scenario)[0] is AttributeError
+
+
+def test_send_raises_the_first_error(assert_same, caching):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        calls = []
+
+        def fails(**kwargs):
+            calls.append("fails")
+            raise LookupError("first")
+
+        signal.connect(lambda **kwargs: calls.append("before"), weak=False)
+        signal.connect(fails)
+        signal.connect(lambda **kwargs: calls.append("after"), weak=False)
+        with pytest.raises(LookupError, match="first"):
+            signal.send(Sender)
+        return calls
+
+    assert assert_same(scenario) == ["before", "fails"]
