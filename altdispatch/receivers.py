@@ -34,6 +34,8 @@ T = TypeVar("T")
 Entry = tuple[Any, ...]
 #: An entry without its ``lookup_key``: what a send has to know of it.
 Route = tuple[Any, ...]
+#: ``(serial, entry)``: see ``Index``.
+Numbered = tuple[int, Entry]
 #: ``(id of the receiver or dispatch_uid, id of the sender)``
 LookupKey = tuple[Any, Any]
 
@@ -210,19 +212,23 @@ class Index:
     before it that have been taken out since.
     """
 
-    __slots__ = ("buckets", "complete", "gone", "next_serial", "plain", "routes")
+    __slots__ = ("buckets", "complete", "first", "gone", "next", "plain", "routes")
 
     def __init__(self) -> None:
         #: Whether every entry of the list is in the index.
         self.complete = False
         #: Whether all sender keys are ids, none the pair of ids of a method.
         self.plain = True
-        #: sender key -> {receiver key: (serial, route)}
-        self.buckets: dict[Any, dict[Any, tuple[int, Route]]] = {}
+        #: By sender key: (serial, entry) if there is one, else a dict of them by
+        #: receiver key.
+        self.buckets: dict[Any, Numbered | dict[Any, Numbered]] = {}
         #: sender key -> what a send from it has to know, until the next change
         self.routes: dict[Any, Routes] = {}
-        self.next_serial = 0
-        #: The serials of the entries taken out, in ascending order.
+        #: The serial that the entry at position 0 would have if none were gone,
+        #: and the one of the next entry.
+        self.first = 0
+        self.next = 0
+        #: The serials between them of the entries that are gone, ascending.
         self.gone: list[int] = []
 
     def fill(self, entries: Iterable[Entry]) -> None:
@@ -244,46 +250,69 @@ class Index:
     def add(self, entry: Entry) -> None:
         """Add what is appended to the list."""
         receiver_key, sender_key = entry[0]
+        numbered = self.next, entry
         bucket = self.buckets.get(sender_key)
         if bucket is None:
-            bucket = self.buckets[sender_key] = {}
+            self.buckets[sender_key] = numbered
             self.plain = self.plain and type(sender_key) is int
-        bucket[receiver_key] = (self.next_serial, entry[1:])
-        self.next_serial += 1
+        elif isinstance(bucket, dict):
+            bucket[receiver_key] = numbered
+        else:
+            self.buckets[sender_key] = {bucket[1][0][0]: bucket, receiver_key: numbered}
+        self.next += 1
         self.routes = {}
 
     def has(self, lookup_key: LookupKey) -> bool:
         """Return whether there is an entry with ``lookup_key``."""
         receiver_key, sender_key = lookup_key
-        return receiver_key in self.buckets.get(sender_key, ())
+        bucket = self.buckets.get(sender_key)
+        if isinstance(bucket, dict):
+            return receiver_key in bucket
+        return bucket is not None and bucket[1][0][0] == receiver_key
 
-    def take_out(self, lookup_key: LookupKey) -> int:
-        """Forget the entry with ``lookup_key``; return the position it had."""
+    def take_out(self, lookup_key: LookupKey) -> int | None:
+        """Forget the entry with ``lookup_key``.
+
+        Return the position that it has in the list, or None if there is none.
+        """
         receiver_key, sender_key = lookup_key
-        bucket = self.buckets[sender_key]
-        serial, _ = bucket.pop(receiver_key)
-        if not bucket:
-            del self.buckets[sender_key]
+        bucket = self.buckets.get(sender_key)
+        if isinstance(bucket, dict):
+            if receiver_key not in bucket:
+                return None
+            serial, _ = bucket.pop(receiver_key)
+            if len(bucket) == 1:
+                self.buckets[sender_key] = bucket.popitem()[1]
+        else:
+            if bucket is None or bucket[1][0][0] != receiver_key:
+                return None
+            serial, _ = self.buckets.pop(sender_key)
+        self.routes = {}
+        if serial == self.first and not self.gone:
+            # In the order of connecting, as many programs disconnect.
+            self.first += 1
+            return 0
         gone_before = bisect_left(self.gone, serial)
         self.gone.insert(gone_before, serial)
-        self.routes = {}
-        return serial - gone_before
+        return serial - self.first - gone_before
 
     def is_worn(self) -> bool:
         """Return whether counting those gone costs more than a new index."""
-        count = self.next_serial - len(self.gone)
+        count = self.next - self.first - len(self.gone)
         return len(self.gone) > 2 * count + 100
 
     def find_routes(self, sender_key: Any) -> Routes:
         """Return the routes of those that want this sender, or every sender."""
-        own = self.buckets.get(sender_key, {})
-        every = self.buckets.get(NONE_ID, {}) if sender_key != NONE_ID else {}
-        if own and every:
-            # The serials, which come first, never tie.
-            numbered = sorted([*own.values(), *every.values()])
-        else:
-            numbered = [*own.values(), *every.values()]
-        return Routes([route for _, route in numbered])
+        numbered: list[Numbered] = []
+        for key in {sender_key, NONE_ID}:
+            bucket = self.buckets.get(key)
+            if isinstance(bucket, dict):
+                numbered += bucket.values()
+            elif bucket is not None:
+                numbered.append(bucket)
+        # By the serials, which come first and never tie.
+        numbered.sort()
+        return Routes([entry[1:] for _, entry in numbered])
 
     def remember_routes(self, sender_key: Any) -> Routes:
         """Return the same, worked out once until the next change."""
@@ -312,12 +341,18 @@ def _find_index(signal: Signal) -> Index | None:
     A plain list, from before the swap or put there by a program, is replaced
     by a ``Receivers`` unless there are other references to it.
     """
-    if type(signal.receivers) is not Receivers:
-        held = vars(signal)
-        if type(held.get("receivers")) is not list or _is_shared(held):
-            return None
-        signal.receivers = Receivers(held["receivers"])
-    return signal.receivers.find_index()
+    receivers = signal.receivers
+    if type(receivers) is Receivers:
+        index: Index | None = receivers.memory
+        if index is not None and index.complete:
+            return index
+        return receivers.find_index()
+    del receivers  # It would count as somebody else's reference.
+    held = vars(signal)
+    if type(held.get("receivers")) is not list or _is_shared(held):
+        return None
+    signal.receivers = adopted = Receivers(held["receivers"])
+    return adopted.find_index()
 
 
 def add(signal: Signal, entry: Entry) -> None:
@@ -343,10 +378,11 @@ def remove(signal: Signal, lookup_key: LookupKey) -> bool:
                 del receivers[position]
                 return True
         return False
-    if not index.has(lookup_key):
+    found = index.take_out(lookup_key)
+    if found is None:
         return False
-    list.__delitem__(receivers, index.take_out(lookup_key))
-    if index.is_worn():
+    list.__delitem__(receivers, found)
+    if index.gone and index.is_worn():
         receivers.memory = None
     return True
 

@@ -244,7 +244,14 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.logger.removeHandler(self.handler)
         self.logger.propagate = True
-        signals = [weakref.ref(side.signal) for pair in self.sides for side in pair]
+        signals = []
+        for side in (side for pair in self.sides for side in pair):
+            signals.append(weakref.ref(side.signal))
+            # Up to 6.0 a signal and a receiver that it holds can keep each other:
+            # the finalizer of another connection keeps the signal.
+            side.signal.receivers = []
+            side.signal.sender_receivers_cache.clear()
+        side = None
         things = [*self.receivers, *self.holders, *self.senders]
         left = [*signals, *self.released]
         for thing in things:

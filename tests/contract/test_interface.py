@@ -139,5 +139,5 @@ def test_errors_of_the_decorator_are_the_same(Signal):
     for decorator in (django.dispatch.receiver, altdispatch.receiver):
         with pytest.raises(TypeError, match="unexpected keyword argument 'senders'"):
             decorator(Signal(), senders=1)(len)
-        with pytest.raises(AttributeError, match="'NoneType' .* 'connect'"):
+        with pytest.raises(AttributeError, match=r"'NoneType' .* 'connect'"):
             decorator(None)(len)
