@@ -114,7 +114,7 @@ class Signal(django.dispatch.Signal):
         lookup_key = _lookup_key(receiver, sender, dispatch_uid)
         is_async = stock.iscoroutinefunction(receiver)
         if weak:
-            receiver = _weak_reference(self, receiver)
+            receiver, _owner = _weak_reference(self, receiver)
         entry: routing.Entry
         if WATCHES_SENDERS:
             entry = lookup_key, receiver, _sender_reference(self, sender), is_async
@@ -163,10 +163,12 @@ class Signal(django.dispatch.Signal):
         cache: Any = self.sender_receivers_cache
         if type(cache) is _CACHE_TYPE:
             routes = cache.data.get(weakref.ref(sender))
-        else:
-            routes = cache.get(sender)
-        if routes is NO_RECEIVERS:
+            if routes is NO_RECEIVERS:
+                return []
+        elif cache.get(sender) is NO_RECEIVERS:
             return []
+        else:
+            routes = None
         if (
             type(routes) is Routes
             and self.use_caching
@@ -332,7 +334,7 @@ def _recall(signal: Signal, sender: Any) -> Routes | None:
         # A lock of somebody else's, an RLock maybe.
         return None
     index: routing.Index | None = receivers.memory
-    if index is None or not index.complete or not index.plain:
+    if index is None or not index.plain or not index.covers(receivers):
         return None
     sender_key = id(sender)
     return index.routes.get(sender_key if sender_key in index.buckets else NONE_ID)
@@ -422,19 +424,24 @@ def _lookup_key(receiver: Any, sender: Any, dispatch_uid: Any) -> routing.Lookup
     return stock._make_id(receiver), stock._make_id(sender)
 
 
-def _weak_reference(signal: Signal, receiver: Receiver) -> Any:
-    """Return a weak reference to ``receiver`` whose death the signal notices."""
+def _weak_reference(signal: Signal, receiver: Receiver) -> tuple[Any, Any]:
+    """Return a weak reference to ``receiver`` whose death the signal notices.
+
+    And with it what has to live until the receiver is connected. Up to 6.0 that
+    is the receiver: one that nothing else refers to dies after connect(). From
+    6.1 it dies before it is in the list.
+    """
     kind: Any = weakref.ref
-    owner = receiver
+    owner: Any = receiver
     if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
         kind = weakref.WeakMethod
         owner = receiver.__self__
     if REFERENCES_REPORT:
-        return kind(receiver, signal._flag_dead_receivers)
+        return kind(receiver, signal._flag_dead_receivers), None
     reference = kind(receiver)
     flag = signal._flag_dead_receivers if WATCHES_SENDERS else signal._remove_receiver
     weakref.finalize(owner, flag)
-    return reference
+    return reference, owner
 
 
 def _sender_reference(signal: Signal, sender: Any) -> Any:

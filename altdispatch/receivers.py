@@ -96,12 +96,12 @@ class Receivers(_Remembering[Entry]):
     def find_index(self) -> Index | None:
         """Return the index, or None where the list has to be scanned."""
         index: Index | None = self.memory
-        if index is None:
+        if index is None or len(self) != index.length:
             # In place before the entries are read: an edit meanwhile, by another
             # thread or in the course of a garbage collection, drops it there.
             self.memory = index = Index()
             index.fill(tuple(self))
-        return index if index.complete else None
+        return index if index.covers(self) else None
 
 
 class Routes(_Remembering[Route]):
@@ -212,10 +212,21 @@ class Index:
     before it that have been taken out since.
     """
 
-    __slots__ = ("buckets", "complete", "first", "gone", "next", "plain", "routes")
+    __slots__ = (
+        "buckets",
+        "complete",
+        "first",
+        "gone",
+        "length",
+        "next",
+        "plain",
+        "routes",
+    )
 
     def __init__(self) -> None:
-        #: Whether every entry of the list is in the index.
+        #: How many entries the list has.
+        self.length = 0
+        #: Whether all of them are in the index.
         self.complete = False
         #: Whether all sender keys are ids, none the pair of ids of a method.
         self.plain = True
@@ -231,13 +242,22 @@ class Index:
         #: The serials between them of the entries that are gone, ascending.
         self.gone: list[int] = []
 
-    def fill(self, entries: Iterable[Entry]) -> None:
+    def fill(self, entries: tuple[Entry, ...]) -> None:
         """Add ``entries``; complete only if every one of them can be indexed."""
         for entry in entries:
             if not self._can_hold(entry):
-                return
+                break
             self.add(entry)
-        self.complete = True
+        else:
+            self.complete = True
+        self.length = len(entries)
+
+    def covers(self, receivers: Receivers) -> bool:
+        """Return whether the index is good for ``receivers``, whose memory it is.
+
+        The length tells where a function in C has edited the list behind its back.
+        """
+        return self.complete and self.length == len(receivers)
 
     def _can_hold(self, entry: Entry) -> bool:
         if type(entry) is not tuple or len(entry) != ENTRY_LENGTH:
@@ -260,6 +280,7 @@ class Index:
         else:
             self.buckets[sender_key] = {bucket[1][0][0]: bucket, receiver_key: numbered}
         self.next += 1
+        self.length += 1
         self.routes = {}
 
     def has(self, lookup_key: LookupKey) -> bool:
@@ -270,36 +291,37 @@ class Index:
             return receiver_key in bucket
         return bucket is not None and bucket[1][0][0] == receiver_key
 
-    def take_out(self, lookup_key: LookupKey) -> int | None:
+    def take_out(self, lookup_key: LookupKey) -> tuple[int, Entry] | None:
         """Forget the entry with ``lookup_key``.
 
-        Return the position that it has in the list, or None if there is none.
+        Return the position that it has in the list and the entry, or None if
+        there is none.
         """
         receiver_key, sender_key = lookup_key
         bucket = self.buckets.get(sender_key)
         if isinstance(bucket, dict):
             if receiver_key not in bucket:
                 return None
-            serial, _ = bucket.pop(receiver_key)
+            serial, entry = bucket.pop(receiver_key)
             if len(bucket) == 1:
                 self.buckets[sender_key] = bucket.popitem()[1]
         else:
             if bucket is None or bucket[1][0][0] != receiver_key:
                 return None
-            serial, _ = self.buckets.pop(sender_key)
+            serial, entry = self.buckets.pop(sender_key)
+        self.length -= 1
         self.routes = {}
         if serial == self.first and not self.gone:
             # In the order of connecting, as many programs disconnect.
             self.first += 1
-            return 0
+            return 0, entry
         gone_before = bisect_left(self.gone, serial)
         self.gone.insert(gone_before, serial)
-        return serial - self.first - gone_before
+        return serial - self.first - gone_before, entry
 
     def is_worn(self) -> bool:
         """Return whether counting those gone costs more than a new index."""
-        count = self.next - self.first - len(self.gone)
-        return len(self.gone) > 2 * count + 100
+        return len(self.gone) > 2 * self.length + 100
 
     def find_routes(self, sender_key: Any) -> Routes:
         """Return the routes of those that want this sender, or every sender."""
@@ -344,7 +366,7 @@ def _find_index(signal: Signal) -> Index | None:
     receivers = signal.receivers
     if type(receivers) is Receivers:
         index: Index | None = receivers.memory
-        if index is not None and index.complete:
+        if index is not None and index.covers(receivers):
             return index
         return receivers.find_index()
     del receivers  # It would count as somebody else's reference.
@@ -372,19 +394,23 @@ def remove(signal: Signal, lookup_key: LookupKey) -> bool:
     """Remove the first entry with ``lookup_key``; return whether there was one."""
     index = _find_index(signal)
     receivers: Any = signal.receivers
-    if index is None or not hashes_as_it_compares(lookup_key):
-        for position, (key, *_) in enumerate(receivers):
-            if key == lookup_key:
-                del receivers[position]
-                return True
-        return False
-    found = index.take_out(lookup_key)
-    if found is None:
-        return False
-    list.__delitem__(receivers, found)
-    if index.gone and index.is_worn():
+    if index is not None and hashes_as_it_compares(lookup_key):
+        found = index.take_out(lookup_key)
+        if found is None:
+            return False
+        position, entry = found
+        if receivers[position] is entry:
+            list.__delitem__(receivers, position)
+            if index.gone and index.is_worn():
+                receivers.memory = None
+            return True
+        # Sorted, or the like, by a function in C behind the index's back.
         receivers.memory = None
-    return True
+    for position, (key, *_) in enumerate(receivers):
+        if key == lookup_key:
+            del receivers[position]
+            return True
+    return False
 
 
 def find_routes(signal: Signal, sender_key: Any) -> Routes:
@@ -418,7 +444,7 @@ def drop_dead(signal: Signal) -> None:
     if type(receivers) is Receivers:
         # The old list, if anybody keeps it, can do without its index.
         index, receivers.memory = receivers.memory, None
-        if index is not None and index.complete:
+        if index is not None and index.covers(receivers):
             for entry in dead:
                 index.take_out(entry[0])
             if not index.is_worn():

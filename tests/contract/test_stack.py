@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import sys
+import warnings
+
+import pytest
+from django.core.signals import setting_changed
+from django.test import override_settings
+
+
+class Sender:
+    pass
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "caching"])
+def caching(request):
+    return request.param
+
+
+def names_up_to(name):
+    frame = sys._getframe(1)
+    names = []
+    while frame.f_code.co_name != name:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("how", ["send", "send_robust"])
+def test_one_frame_between_sender_and_receiver(assert_same, caching, how, count):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        receivers = [
+            lambda number=number, **kwargs: names_up_to("scenario")
+            for number in range(count)
+        ]
+        for receiver in receivers:
+            signal.connect(receiver)
+        seen = []
+        for _ in range(3):
+            answers = getattr(signal, how)(Sender)
+            seen.append([answer for _, answer in answers])
+        return seen
+
+    assert assert_same(scenario)[0] == [["<lambda>", how]] * count
+
+
+@pytest.mark.parametrize("stacklevel", [1, 2, 3])
+def test_warnings_name_the_same_place(assert_same, caching, stacklevel):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def warns(**kwargs):
+            warnings.warn("careful", stacklevel=stacklevel)
+
+        signal.connect(warns)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            signal.send(Sender)
+        (warning,) = caught
+        return warning.filename == __file__
+
+    assert assert_same(scenario) == (stacklevel != 2)
+
+
+def test_setting_changed_has_the_frame(assert_same_swapped):
+    """Django warns with a stacklevel that counts it."""
+
+    def override():
+        seen = []
+
+        def look(**kwargs):
+            seen.append(names_up_to("override"))
+
+        setting_changed.connect(look)
+        try:
+            with override_settings(SOME_SETTING=1):
+                pass
+        finally:
+            setting_changed.disconnect(look)
+        return seen
+
+    assert assert_same_swapped(override)[0][:2] == ["look", "send"]
+
+
+@pytest.mark.parametrize("how", ["send", "send_robust"])
+@pytest.mark.parametrize("limit", [150, 1000, 5000])
+def test_endless_recursion_ends_in_an_error(assert_same, caching, how, limit):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        depth = 0
+
+        def recurse(**kwargs):
+            nonlocal depth
+            depth += 1
+            signal.send(Sender)
+
+        signal.connect(recurse)
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit)
+        try:
+            answers = getattr(signal, how)(Sender)
+        except RecursionError as error:
+            return "raised", str(error)[:32], depth > limit // 4
+        else:
+            return "returned", [str(error)[:32] for _, error in answers]
+        finally:
+            sys.setrecursionlimit(before)
+
+    outcome = assert_same(scenario)
+    assert outcome[0] == ("raised" if how == "send" else "returned")
