@@ -16,8 +16,9 @@ import gc
 import logging
 import os
 import threading
+import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 from unittest import mock
@@ -177,6 +178,9 @@ UIDS = [
 
 index = st.integers(0, 30)
 
+# Where the search for what is held ends.
+BOUNDARIES = type, types.ModuleType, RuleBasedStateMachine, weakref.ReferenceType
+
 
 def seen(thing: Any) -> Any:
     """Return a value by which references of either side are told apart."""
@@ -222,7 +226,8 @@ class Machine(RuleBasedStateMachine):
         self.senders: list[Any] = [None]
         self.released: list[weakref.ref[Any]] = []
         self.count = 0
-        self.differs = False
+        self.steps = 0
+        self.failed = False
         self.records: list[logging.LogRecord] = []
         self.handler = logging.Handler()
         self.handler.emit = self.records.append  # type: ignore[method-assign]
@@ -237,6 +242,15 @@ class Machine(RuleBasedStateMachine):
                 self.stock_class(use_caching=caching),
                 self.our_class(use_caching=caching),
             )
+        # Enough to begin with that most steps do something.
+        for kind in ("function", "method", "function", "failing", "asynchronous"):
+            self.new_receiver(kind)
+        for kind in ("class", "class", "instance"):
+            self.new_sender(kind)
+        for pair in range(2):
+            for number in range(3):
+                self.connect(pair, number, number, True, None)
+                self.connect(pair, number, (number + 1) % 3, True, None)
 
     def add_sides(self, stock: Any, ours: Any) -> None:
         self.sides.append((Side(stock), Side(ours)))
@@ -267,7 +281,7 @@ class Machine(RuleBasedStateMachine):
         gc.collect()
         gc.enable()
         gc.unfreeze()
-        assert self.differs or not [kept for kept in left if kept() is not None]
+        assert self.failed or not [kept for kept in left if kept() is not None]
 
     # Doing the same to both.
 
@@ -275,9 +289,28 @@ class Machine(RuleBasedStateMachine):
         """Let ``act`` happen to both sides of a pair, and compare what comes out."""
         pair = self.sides[number % len(self.sides)]
         stock, ours = (self.outcome(side, act) for side in pair)
-        self.differs = ours != stock
-        assert ours == stock
+        self.agree(ours == stock, ours, stock)
         return stock
+
+    def both_and_probe(self, number: int, act: Callable[[Side], Any]) -> None:
+        """Do the same, and every other time see what sends do afterwards.
+
+        Not every time, as sends change what a signal has in its memory.
+        """
+        self.both(number, act)
+        self.steps += 1
+        if self.steps % 2:
+            for sender in self.senders:
+                for how in ("send_robust", "has_listeners"):
+                    self.both(number, functools.partial(self.use, how, sender))
+
+    def use(self, how: str, sender: Any, side: Side) -> Any:
+        answer = getattr(side.signal, how)(sender)
+        return answer if how == "has_listeners" else self.seen_answers(answer)
+
+    def agree(self, agreed: bool, *what: Any) -> None:
+        self.failed = not agreed
+        assert agreed, what
 
     def outcome(self, side: Side, act: Callable[[Side], Any]) -> Any:
         token = carried.set("nothing")
@@ -346,33 +379,24 @@ class Machine(RuleBasedStateMachine):
         self.released = [ref for ref in self.released if ref() is not None]
         if not self.released:
             return
-        held = {id(thing) for thing in self.held_by_stock()}
-        assert all(id(ref()) in held for ref in self.released)
+        held = self.held_by_stock()
+        self.agree(all(id(ref()) in held for ref in self.released))
 
-    def held_by_stock(self) -> Iterator[Any]:
-        lists = [pair[0].signal.receivers for pair in self.sides]
-        lists += [saved for pair in self.sides for saved in pair[0].saved]
-        kept = [entry[1] for entries in lists for entry in entries]
-        for pair in self.sides:
-            cache = pair[0].signal.sender_receivers_cache
-            if type(cache) is dict:
-                kept += cache
-            for routes in list(cache.values()):
-                if routes is not NO_RECEIVERS:
-                    kept += [route[0] for route in routes]
-        kept += self.receivers
-        while kept:
-            thing = kept.pop()
-            yield thing
-            kept += [
-                cell.cell_contents[0]
-                for cell in getattr(thing, "__closure__", None) or ()
-                if isinstance(cell.cell_contents, list)
-                and cell.cell_contents
-                and callable(cell.cell_contents[0])
-            ]
-            if hasattr(thing, "__self__"):
-                kept.append(thing.__self__)
+    def held_by_stock(self) -> set[int]:
+        """Return the ids of what can be reached from Django's signals and here."""
+        todo: list[Any] = [self.receivers, self.holders, self.senders]
+        for stock, _ in self.sides:
+            todo += [stock.saved, stock.signal.receivers]
+            todo.append(stock.signal.sender_receivers_cache)
+        held: set[int] = set()
+        while todo:
+            thing = todo.pop()
+            if id(thing) not in held and not isinstance(thing, BOUNDARIES):
+                held.add(id(thing))
+                # Not from a function into all that its module knows.
+                if thing is not globals():
+                    todo += gc.get_referents(thing)
+        return held
 
     # The public interface.
 
@@ -385,12 +409,25 @@ class Machine(RuleBasedStateMachine):
         uid=st.sampled_from(UIDS),
     )
     def connect(self, pair: int, receiver: int, sender: int, weak: bool, uid: Any):
-        self.both(
+        self.both_and_probe(
             pair,
             lambda side: side.signal.connect(
                 self.receiver(receiver), self.sender(sender), weak, uid
             ),
         )
+
+    @rule(pair=index, sender=index, as_method=st.booleans())
+    def connect_what_nothing_holds(self, pair: int, sender: int, as_method: bool):
+        def act(side: Side) -> None:
+            if as_method:
+                side.signal.connect(Holder([], "gone").method, self.sender(sender))
+            else:
+                side.signal.connect(lambda **kwargs: None, self.sender(sender))
+            gc.collect()
+
+        self.both(pair, act)
+        # The ids of what is gone are of no account, and differ.
+        self.both(pair, lambda side: side.signal.receivers.pop() and None)
 
     @precondition(lambda self: self.receivers)
     @rule(pair=index, receiver=index, senders=st.lists(index, max_size=6))
@@ -401,7 +438,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.receivers)
     @rule(pair=index, receiver=index, sender=index, uid=st.sampled_from(UIDS))
     def disconnect(self, pair: int, receiver: int, sender: int, uid: Any) -> None:
-        self.both(
+        self.both_and_probe(
             pair,
             lambda side: side.signal.disconnect(
                 self.receiver(receiver), self.sender(sender), uid
@@ -457,7 +494,7 @@ class Machine(RuleBasedStateMachine):
                 part.clear()
             return answer
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, at=index, to=index)
     def move_entry(self, pair: int, at: int, to: int) -> None:
@@ -466,7 +503,7 @@ class Machine(RuleBasedStateMachine):
             if receivers:
                 receivers.insert(to, receivers.pop(at % len(receivers)))
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, at=index, other=index, how=st.sampled_from(range(8)))
     def edit_with_entry(self, pair: int, at: int, other: int, how: int) -> None:
@@ -494,7 +531,7 @@ class Machine(RuleBasedStateMachine):
                 return len(receivers), entries == entries[:], bool(receivers)
             return None
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, at=index, how=st.sampled_from(range(7)))
     def edit(self, pair: int, at: int, how: int) -> None:
@@ -516,7 +553,7 @@ class Machine(RuleBasedStateMachine):
                 receivers.pop()
             return None
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(
         pair=index,
@@ -532,7 +569,7 @@ class Machine(RuleBasedStateMachine):
             side.signal.sender_receivers_cache.clear()
             return self.seen_answers(side.signal.send(self.sender(sender)))
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
         self.both(pair, lambda side: side.signal.receivers.remove(junk))
 
     @rule(pair=index)
@@ -541,7 +578,7 @@ class Machine(RuleBasedStateMachine):
             side.saved.append(side.signal.receivers)
             side.signal.receivers = []
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, keep=st.booleans(), before=st.booleans())
     def unmute(self, pair: int, keep: bool, before: bool) -> None:
@@ -554,7 +591,7 @@ class Machine(RuleBasedStateMachine):
                 with side.signal.lock:
                     side.signal.sender_receivers_cache.clear()
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index)
     def put_back(self, pair: int) -> None:
@@ -562,7 +599,7 @@ class Machine(RuleBasedStateMachine):
             if side.saved:
                 side.signal.receivers = side.saved[-1]
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, at=index, how=st.sampled_from(range(4)))
     def edit_saved(self, pair: int, at: int, how: int) -> None:
@@ -579,7 +616,7 @@ class Machine(RuleBasedStateMachine):
                 elif how == 3:
                     side.saved.remove(saved)
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @precondition(lambda self: len(self.sides) < 5)
     @rule(pair=index)
@@ -593,7 +630,7 @@ class Machine(RuleBasedStateMachine):
             fails(side.signal)
             return None
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, sender=index, how=st.sampled_from(range(6)))
     def use_cache(self, pair: int, sender: int, how: int) -> None:
@@ -615,7 +652,7 @@ class Machine(RuleBasedStateMachine):
                     routes.append(routes[0])
             return None
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(pair=index, how=st.sampled_from(range(5)))
     def set_attribute(self, pair: int, how: int) -> None:
@@ -633,7 +670,7 @@ class Machine(RuleBasedStateMachine):
                 with signal.lock:
                     signal._clear_dead_receivers()
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     @rule(
         pair=index,
@@ -661,7 +698,7 @@ class Machine(RuleBasedStateMachine):
                 return calls, answer
             return calls, self.seen_answers(answer)
 
-        self.both(pair, act)
+        self.both_and_probe(pair, act)
 
     # After each step.
 
@@ -669,7 +706,7 @@ class Machine(RuleBasedStateMachine):
     def looks_the_same(self) -> None:
         for pair in self.sides:
             stock, ours = (self.look(side) for side in pair)
-            assert ours == stock
+            self.agree(ours == stock, ours, stock)
 
     def look(self, side: Side) -> Any:
         signal = side.signal
