@@ -1,0 +1,472 @@
+"""Run Django's own test suite twice, stock and swapped, and compare every outcome.
+
+    python tests/django_suite.py --django 6.1.3 [--parallel N] [LABEL ...]
+
+Labels are those of Django's runtests.py ("signals", "dispatch.tests.DispatcherTests");
+without any the whole suite runs. Needs a Python that this Django supports, and pip's
+access to a package index. Everything is kept in .django-suite/<version>/: report.txt,
+each side's outcomes (.json) and output (.log), and what pip said (install.log). The
+environment made there is used again; remove the folder to start afresh.
+
+Exit status: 0 if the same tests ran with the same results, 1 if they did not, 2 if
+there is nothing to compare, because a side could not run, died before its end, ran no
+test or ran on the wrong dispatcher.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import venv
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDER = Path(__file__).with_name("django_suite_recorder.py")
+OUTCOMES = "DJANGO_SUITE_OUTCOMES"
+SETTINGS = "django_suite_settings"
+SIDES = {"stock": [], "swapped": ["-m", "altdispatch", "run"]}
+# What else would differ from run to run: subtests are named by values in the order of
+# sets; and tests copy folders while other workers write bytecode there.
+EVEN = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+# A test case's outcomes arrive together, so a slow one is silent for minutes; a worker
+# that was killed leaves its parent waiting, silent, for ever.
+SILENCE = 30 * 60
+LOOK_EVERY = 5
+
+FAILURES = ("failed", "error", "unexpected success")
+LOAD_FAILURE = "unittest.loader._FailedTest."
+CHANGING_NAME = "[named differently by each run]"
+
+
+class CannotRun(Exception):
+    """There is nothing to compare; the message says why."""
+
+
+# Comparing: a "run" below is what the recorder wrote about one side.
+
+
+def without_changing_names(runs):
+    """Return the runs with one name for all subtests that are named on one side only.
+
+    The time, random values and addresses get into the names of subtests. These can't
+    be found on the other side; they are compared as any other subtest of their test,
+    without the name.
+    """
+    names = [
+        {(outcome["test"], outcome["subtest"]) for outcome in run["outcomes"]}
+        for run in runs.values()
+    ]
+    stable = set.intersection(*names)
+
+    def renamed(outcome):
+        named = outcome["subtest"] and (outcome["test"], outcome["subtest"])
+        changing = named and named not in stable
+        return outcome | {"subtest": CHANGING_NAME} if changing else outcome
+
+    return {
+        side: run | {"outcomes": [renamed(outcome) for outcome in run["outcomes"]]}
+        for side, run in runs.items()
+    }
+
+
+def key(outcome):
+    """Return what must be the same on both sides: test, subtest, kind and detail."""
+    return tuple(outcome[name] for name in ("test", "subtest", "kind", "detail"))
+
+
+def results(run):
+    """Count a run's outcomes, with "not run" for collected tests that have none.
+
+    A class that is skipped or fails in setUpClass leaves its tests without any.
+    """
+    counted = Counter(key(outcome) for outcome in run["outcomes"])
+    seen = {outcome["test"] for outcome in run["outcomes"]}
+    for test in set(run["collected"]) - seen:
+        counted[test, "", "not run", ""] += 1
+    return counted
+
+
+def objections(side, run, version, status):
+    """Return the reasons, if any, why a run can't be compared.
+
+    ``side`` is the dispatcher that it should have used, ``version`` the Django that it
+    should have tested, ``status`` the process's exit status.
+    """
+    loading = [o for o in run["outcomes"] if o["test"].startswith(LOAD_FAILURE)]
+    ran = {o["test"] for o in run["outcomes"] if o["kind"] != "skipped"}
+    ran = ran.intersection(run["collected"]) - {o["test"] for o in loading}
+    seen = run["dispatchers"]
+
+    if run["django"] != version:
+        yield f"Django {run['django']} was tested, not {version}"
+    if run["stopped"]:
+        yield "it was stopped before its end"
+    if status != bool(run["failures"]):
+        yield f"its exit status is {status} with {run['failures']} failures counted"
+    for outcome in loading:
+        yield f"{outcome['test']} did not load: {outcome['line']}"
+    if not ran:
+        yield "no test ran"
+    if run["dispatcher"] != side or seen.keys() - {side}:
+        yield f"its dispatcher was {run['dispatcher']}; after its tests: {seen}"
+    if run["left_alone"]:
+        yield f"not swapped, because patched by others: {run['left_alone']}"
+    if seen.get(side, 0) < len(ran):
+        yield f"{len(ran)} tests ran, the dispatcher was looked at after {seen}"
+
+
+def differences(runs):
+    """Return {(test, subtest): {side: {(kind, detail): how often}}} where sides differ.
+
+    What is the same on both sides is left out. The runs come here, and to all that
+    follows, from ``without_changing_names``.
+    """
+    stock, swapped = results(runs["stock"]), results(runs["swapped"])
+    found = defaultdict(lambda: {"stock": {}, "swapped": {}})
+    for side, surplus in ("stock", stock - swapped), ("swapped", swapped - stock):
+        for (test, subtest, *rest), count in surplus.items():
+            found[test, subtest][side][tuple(rest)] = count
+    return dict(sorted(found.items()))
+
+
+def common_failures(runs):
+    """Return the sorted keys of the failures and errors that both sides have."""
+    both = results(runs["stock"]) & results(runs["swapped"])
+    return sorted(outcome for outcome in both if outcome[2] in FAILURES)
+
+
+# Reporting
+
+
+def counts(run):
+    """Return how many tests a run collected and how many outcomes of each kind."""
+    counted = Counter({"tests": len(run["collected"])})
+    for (_, subtest, kind, _), count in results(run).items():
+        counted[f"subtest {kind}" if subtest else kind] += count
+    return counted
+
+
+def table(runs):
+    """Return lines with each side's counts and seconds."""
+    left, right = counts(runs["stock"]), counts(runs["swapped"])
+    yield f"{'':20}{'stock':>10}{'swapped':>10}"
+    for name in dict.fromkeys([*left, *right]):
+        yield f"{name:20}{left[name]:>10}{right[name]:>10}"
+    seconds = [runs[side]["seconds"] for side in SIDES]
+    yield f"{'seconds':20}{seconds[0]:>10.1f}{seconds[1]:>10.1f}"
+
+
+def messages(run):
+    """Return {key: first line of the message} for a run's failures."""
+    return {key(outcome): outcome["line"] for outcome in run["outcomes"]}
+
+
+def name_of(test, subtest):
+    return f"{test} {subtest}".strip()
+
+
+def list_differences(runs):
+    """Return lines that say what each differing test did on either side."""
+    lines = {side: messages(runs[side]) for side in SIDES}
+    for (test, subtest), sides in differences(runs).items():
+        yield name_of(test, subtest)
+        for side, surplus in sides.items():
+            for (kind, detail), count in surplus.items():
+                text = lines[side].get((test, subtest, kind, detail)) or detail
+                yield f"    {side:8} {count} x {kind}" + (f": {text}" if text else "")
+            if not surplus:
+                yield f"    {side:8} nothing else"
+
+
+def list_common_failures(runs):
+    """Return lines with the failures of both sides and their messages."""
+    lines = {side: messages(runs[side]) for side in SIDES}
+    for outcome in common_failures(runs):
+        test, subtest, kind, _ = outcome
+        yield f"{name_of(test, subtest)}: {kind}"
+        for line in dict.fromkeys(lines[side].get(outcome, "") for side in SIDES):
+            yield f"    {line}"
+
+
+def verdict(runs, shown=10):
+    """Return the last lines of the summary."""
+    found = differences(runs)
+    failures = common_failures(runs)
+    if failures:
+        yield f"Failures that are the same on both sides: {len(failures)}"
+    if not found:
+        yield f"No difference: {len(runs['stock']['collected'])} tests, same results."
+        return
+    yield f"Tests or subtests that differ: {len(found)}"
+    for test, subtest in list(found)[:shown]:
+        yield f"  {name_of(test, subtest)}"
+    if len(found) > shown:
+        yield f"  and {len(found) - shown} more"
+
+
+def summary(place, runs):
+    """Return the lines for the terminal."""
+    run = runs["swapped"]
+    yield (
+        f"Django {run['django']}, Python {run['python']}, SQLite {run['sqlite']}, "
+        f"altdispatch {run['altdispatch']}, {run['processes']} process(es)"
+    )
+    if place.missing:
+        missing = ", ".join(place.missing)
+        yield f"test requirements that could not be installed: {missing}"
+    yield from table(runs)
+    yield from verdict(runs)
+
+
+def report(place, runs, arguments):
+    """Return the lines of the report's file."""
+    yield time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    yield "runtests.py " + " ".join(arguments)
+    yield from summary(place, runs)
+    yield from ["", "Status of the swapped side", "--------------------------"]
+    yield runs["swapped"]["status"]
+    yield from ["", "Differences", "-----------"]
+    yield from list_differences(runs)
+    yield from ["", "Failures on both sides", "----------------------"]
+    yield from list_common_failures(runs)
+
+
+# Running
+
+
+@dataclass
+class Place:
+    """Where one release is tested: its folder, environment, sdist, and what it lacks.
+
+    ``missing`` lists the test requirements that could not be installed.
+    """
+
+    folder: Path
+    python: Path
+    sdist: Path
+    missing: list[str]
+
+
+def clean_environment():
+    """Return the environment without what would make other modules or settings seen."""
+    unwanted = ("PYTHON", "DJANGO_", "VIRTUAL_ENV")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(unwanted)
+    }
+
+
+def pip(python, log, *arguments):
+    """Run pip in an environment, add its output to the log; tell if it worked."""
+    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    with log.open("a", encoding="utf-8") as output:
+        print("$ pip", *arguments, file=output, flush=True)
+        done = subprocess.run(
+            [*command, *arguments],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return done.returncode == 0
+
+
+def require(done, what, log):
+    if not done:
+        raise CannotRun(f"{what}; see {log}\n{tail(log)}")
+
+
+def tail(log, lines=15, width=200):
+    """Return the end of a log; its lines can be very long."""
+    last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    return "\n".join(line[:width] for line in last)
+
+
+def unpack(sdist, folder):
+    """Unpack a release afresh and return its own folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.unpack_archive(sdist, folder, filter="data")
+    (source,) = folder.iterdir()
+    return source
+
+
+def install_requirements(python, source, log):
+    """Install the suite's test requirements one by one; return those that failed."""
+    text = (source / "tests/requirements/py3.txt").read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return [line for line in wanted if not pip(python, log, "install", line)]
+
+
+def make_environment(folder, version):
+    """Make a virtual environment with this Django and its test requirements.
+
+    Uses again what an earlier run for this Python finished. Raises CannotRun.
+    """
+    log = folder / "install.log"
+    environment = folder / f"env-{sys.implementation.cache_tag}"
+    python = environment / "bin" / "python"
+    finished = environment / "finished.json"
+    if finished.exists():
+        made = json.loads(finished.read_text(encoding="utf-8"))
+        return Place(folder, python, Path(made["sdist"]), made["missing"])
+
+    print(f"installing Django {version} and its test requirements in {environment}")
+    venv.create(environment, clear=True, with_pip=True)
+    downloads = environment / "downloads"
+    wanted = ["--no-deps", "--no-binary", "django", f"django=={version}"]
+    fetched = pip(python, log, "download", *wanted, "--dest", downloads)
+    require(fetched, f"no sdist of Django {version}", log)
+    (sdist,) = downloads.glob("*.tar.gz")
+    require(pip(python, log, "install", sdist), f"no Django {version}", log)
+    source = unpack(sdist, folder / "source")
+    missing = install_requirements(python, source, log)
+    made = json.dumps({"sdist": str(sdist), "missing": missing})
+    finished.write_text(made, encoding="utf-8")
+    return Place(folder, python, sdist, missing)
+
+
+def install_altdispatch(place):
+    """Install this tree as it is now. Raises CannotRun."""
+    # From a copy, because building in the tree leaves files that the next build takes.
+    copy = place.folder / "altdispatch"
+    shutil.rmtree(copy, ignore_errors=True)
+    litter = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=litter)
+    log = place.folder / "install.log"
+    options = ["--no-deps", "--force-reinstall"]
+    done = pip(place.python, log, "install", *options, copy)
+    require(done, "altdispatch could not be installed", log)
+
+
+def wait(process, log):
+    """Return a process's exit status; end it, with its children, when it falls silent.
+
+    Raises CannotRun in that case.
+    """
+    size, since = -1, time.monotonic()
+    try:
+        while True:
+            try:
+                return process.wait(timeout=LOOK_EVERY)
+            except subprocess.TimeoutExpired:
+                pass
+            if log.stat().st_size != size:
+                size, since = log.stat().st_size, time.monotonic()
+            elif time.monotonic() - since > SILENCE:
+                raise CannotRun(f"no output for {SILENCE} seconds\n{tail(log)}")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run_side(place, side, arguments):
+    """Run the suite on one dispatcher; return what was recorded and the exit status.
+
+    Raises CannotRun if the run did not come to its end.
+    """
+    tests = unpack(place.sdist, place.folder / "source") / "tests"
+    shutil.copy(RECORDER, tests)
+    runner = f"{RECORDER.stem}.RecordingRunner"
+    (tests / f"{SETTINGS}.py").write_text(
+        f"from test_sqlite import *\n\nTEST_RUNNER = {runner!r}\n", encoding="utf-8"
+    )
+    outcomes, log = place.folder / f"{side}.json", place.folder / f"{side}.log"
+    outcomes.unlink(missing_ok=True)
+    command = [place.python, *SIDES[side], "runtests.py", *arguments]
+    environment = clean_environment() | EVEN | {OUTCOMES: str(outcomes)}
+    print(f"running {side}, output in {log}", flush=True)
+    start = time.monotonic()
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=tests,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A group of its own, so that its workers can be ended with it.
+            start_new_session=True,
+        )
+        status = wait(process, log)
+    seconds = time.monotonic() - start
+    if not outcomes.exists():
+        message = f"the {side} run died before its end (exit status {status})"
+        raise CannotRun(f"{message}; see {log}\n{tail(log)}")
+    run = json.loads(outcomes.read_text(encoding="utf-8"))
+    return run | {"seconds": seconds}, status
+
+
+def run_both(version, arguments):
+    """Run both sides, write the report, print the summary; return whether they agree.
+
+    Raises CannotRun if there is nothing to compare.
+    """
+    folder = ROOT / ".django-suite" / version
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "report.txt"
+    file.unlink(missing_ok=True)
+    place = make_environment(folder, version)
+    install_altdispatch(place)
+    runs = {}
+    for side in SIDES:
+        runs[side], status = run_side(place, side, arguments)
+        reasons = list(objections(side, runs[side], version, status))
+        if reasons:
+            raise CannotRun(f"the {side} run is no proof: " + "; ".join(reasons))
+    runs = without_changing_names(runs)
+    print("\n".join(summary(place, runs)))
+    lines = report(place, runs, arguments)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"details: {file}")
+    return not differences(runs)
+
+
+def version_number(text):
+    """Return a release's number as it is; it names a folder. Raises ValueError."""
+    if not re.fullmatch(r"\d[0-9a-z]*(\.\d[0-9a-z]*)+", text):
+        raise ValueError(text)
+    return text
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description="Compare Django's own test suite, stock and swapped.",
+        epilog="Exit status: 0 same results, 1 differences, 2 nothing to compare.",
+    )
+    parser.add_argument("--django", required=True, type=version_number, metavar="X.Y.Z")
+    parser.add_argument("--parallel", type=int, metavar="N", help="default: all CPUs")
+    parser.add_argument("labels", nargs="*", metavar="LABEL")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Run the command line and return its exit status."""
+    options = parse(arguments)
+    passed_on = [f"--settings={SETTINGS}", "--noinput"]
+    if options.parallel is not None:
+        passed_on.append(f"--parallel={options.parallel}")
+    try:
+        same = run_both(options.django, [*passed_on, *options.labels])
+    except CannotRun as error:
+        print(f"cannot compare: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        # Left to itself it would end with 1, which means differences.
+        traceback.print_exc()
+        return 2
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""A test runner for Django's own suite that writes every outcome to a file.
+
+``django_suite.py`` copies this module beside Django's ``runtests.py`` and names
+``RecordingRunner`` in the settings. An outcome is noted in the process where its test
+ran, because only there is everything known: Django's parallel runner passes on no
+subtest that succeeded, and on some Python releases it gives skips to the wrong test.
+"""
+
+import json
+import os
+import platform
+import sqlite3
+import sys
+import traceback
+import unittest
+from collections import Counter
+from pathlib import Path
+
+import django
+from django.dispatch import dispatcher
+from django.test.runner import (
+    DiscoverRunner,
+    ParallelTestSuite,
+    RemoteTestResult,
+    RemoteTestRunner,
+)
+from django.test.utils import iter_test_cases
+
+OUTCOMES = "DJANGO_SUITE_OUTCOMES"
+
+
+def dispatcher_in_use():
+    """Return "stock" or "swapped", or "unclear" if the signs contradict each other.
+
+    altdispatch is asked only where something has imported it: asking must not load it.
+    """
+    altdispatch = sys.modules.get("altdispatch")
+    installed = altdispatch is not None and altdispatch.is_installed()
+    code = getattr(dispatcher.Signal.send, "__code__", None)
+    djangos_own = code is not None and code.co_filename == dispatcher.__file__
+    if installed == djangos_own:
+        return "unclear"
+    return "swapped" if installed else "stock"
+
+
+def describe(error):
+    """Return the full name of an error's type and the first line of its message."""
+    kind, value, _ = error
+    text = "".join(traceback.format_exception_only(kind, value))
+    return f"{kind.__module__}.{kind.__qualname__}", text.partition("\n")[0]
+
+
+class Recording:
+    """Mixed into a test result, hands each outcome to ``keep`` as a dict of strings."""
+
+    def note(self, test, kind, *, subtest=None, reason="", error=None):
+        if isinstance(test, unittest.case._SubTest):
+            test, subtest = test.test_case, test
+        detail, line = describe(error) if error else (reason, "")
+        part = subtest.id().removeprefix(test.id()).strip() if subtest else ""
+        self.keep(
+            {
+                "test": test.id(),
+                "subtest": part,
+                "kind": kind,
+                "detail": detail,
+                "line": line,
+            }
+        )
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.note(test, "ok")
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.note(test, "failed", error=err)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.note(test, "error", error=err)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.note(test, "skipped", reason=reason)
+
+    def addExpectedFailure(self, test, err):
+        super().addExpectedFailure(test, err)
+        self.note(test, "expected failure", error=err)
+
+    def addUnexpectedSuccess(self, test):
+        super().addUnexpectedSuccess(test)
+        self.note(test, "unexpected success")
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is None:
+            kind = "ok"
+        else:
+            kind = "failed" if issubclass(err[0], test.failureException) else "error"
+        self.note(test, kind, subtest=subtest, error=err)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        self.observe(dispatcher_in_use())
+
+
+class WorkerResult(Recording, RemoteTestResult):
+    """Sends what it notes to the parent, among the events that Django sends."""
+
+    def keep(self, outcome):
+        self.events.append(("receive_outcome", self.test_index, outcome))
+
+    def observe(self, used):
+        self.events.append(("receive_dispatcher", self.test_index, used))
+
+
+class WorkerRunner(RemoteTestRunner):
+    resultclass = WorkerResult
+
+
+class RecordingParallelSuite(ParallelTestSuite):
+    runner_class = WorkerRunner
+
+
+class ParentResult(unittest.TextTestResult):
+    """Collects what the workers noted; the test in these events is not looked at."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.outcomes = []
+        self.dispatchers = Counter()
+
+    def receive_outcome(self, test, outcome):
+        self.outcomes.append(outcome)
+
+    def receive_dispatcher(self, test, used):
+        self.dispatchers[used] += 1
+
+
+class OnlyResult(Recording, ParentResult):
+    """For a run without workers: notes and collects."""
+
+    def keep(self, outcome):
+        self.outcomes.append(outcome)
+
+    def observe(self, used):
+        self.dispatchers[used] += 1
+
+
+class RecordingRunner(DiscoverRunner):
+    """Runs tests as DiscoverRunner does; writes the file when everything is over.
+
+    The file's name is taken out of the environment, so that a runner made by one of the
+    tests, in this process or another, writes nothing.
+    """
+
+    parallel_test_suite = RecordingParallelSuite
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.file = os.environ.pop(OUTCOMES, None)
+
+    def get_resultclass(self):
+        return ParentResult if self.parallel > 1 else OnlyResult
+
+    def build_suite(self, *args, **kwargs):
+        suite = super().build_suite(*args, **kwargs)
+        self.collected = [test.id() for test in iter_test_cases(suite)]
+        return suite
+
+    def run_suite(self, suite, **kwargs):
+        self.result = super().run_suite(suite, **kwargs)
+        return self.result
+
+    def run_tests(self, *args, **kwargs):
+        failures = super().run_tests(*args, **kwargs)
+        if self.file is not None:
+            self.write(failures)
+        return failures
+
+    def write(self, failures):
+        altdispatch = sys.modules.get("altdispatch")
+        status = altdispatch and altdispatch.status()
+        contents = {
+            "django": django.get_version(),
+            "python": platform.python_version(),
+            "sqlite": sqlite3.sqlite_version,
+            "altdispatch": altdispatch and altdispatch.__version__,
+            "status": str(status),
+            "left_alone": sorted(status.left_alone) if status else [],
+            "dispatcher": dispatcher_in_use(),
+            "dispatchers": dict(self.result.dispatchers),
+            "processes": max(self.parallel, 1),
+            "stopped": self.result.shouldStop,
+            "failures": failures,
+            "collected": self.collected,
+            "outcomes": self.result.outcomes,
+        }
+        # Under its own name the file is there only when it is whole.
+        unfinished = Path(f"{self.file}.unfinished")
+        unfinished.write_text(json.dumps(contents, indent=0), encoding="utf-8")
+        unfinished.replace(self.file)
