@@ -1,0 +1,223 @@
+"""What does it cost to send, with more and fewer receivers, caching and not?"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from django.dispatch import Signal
+from pyperf import perf_counter
+
+from benchmarks.rows import Body, Row, Timer, make_receiver
+
+TITLE = "Sending"
+
+
+class Book:
+    """The sender of the measured sends."""
+
+
+class Author:
+    """Another sender."""
+
+
+class Listener:
+    """An object with a method that is a receiver."""
+
+    def __init__(self, answer: int) -> None:
+        self.answer = answer
+
+    def receive(self, sender, **kwargs):
+        return self.answer
+
+
+def functions(count: int) -> list[Callable[..., object]]:
+    """Return so many different receivers."""
+    return [make_receiver(number) for number in range(count)]
+
+
+def bound_methods(count: int) -> list[Callable[..., object]]:
+    """Return the receiver methods of so many objects."""
+    return [Listener(number).receive for number in range(count)]
+
+
+# The timed loops below are written out, and each with the keyword arguments of
+# post_save: a helper that they share would be timed too.
+
+
+def time_send(signal: Signal) -> Timer:
+    """Return a timer of ``send`` by Book."""
+    book = Book()
+
+    def time(loops: int) -> float:
+        passes = range(loops)
+        start = perf_counter()
+        for _ in passes:
+            signal.send(
+                sender=Book,
+                instance=book,
+                created=False,
+                update_fields=None,
+                raw=False,
+                using="default",
+            )
+        return perf_counter() - start
+
+    return time
+
+
+def time_send_robust(signal: Signal) -> Timer:
+    """Return a timer of ``send_robust`` by Book."""
+    book = Book()
+
+    def time(loops: int) -> float:
+        passes = range(loops)
+        start = perf_counter()
+        for _ in passes:
+            signal.send_robust(
+                sender=Book,
+                instance=book,
+                created=False,
+                update_fields=None,
+                raw=False,
+                using="default",
+            )
+        return perf_counter() - start
+
+    return time
+
+
+def time_has_listeners(signal: Signal) -> Timer:
+    """Return a timer of ``has_listeners`` for Book."""
+
+    def time(loops: int) -> float:
+        passes = range(loops)
+        start = perf_counter()
+        for _ in passes:
+            signal.has_listeners(Book)
+        return perf_counter() - start
+
+    return time
+
+
+def time_plain(signal: Signal, receivers: Sequence[Callable[..., object]]) -> Timer:
+    """Return a timer of a loop over the receivers that gives what ``send`` gives."""
+    book = Book()
+
+    def time(loops: int) -> float:
+        passes = range(loops)
+        start = perf_counter()
+        for _ in passes:
+            [
+                (
+                    receiver,
+                    receiver(
+                        signal=signal,
+                        sender=Book,
+                        instance=book,
+                        created=False,
+                        update_fields=None,
+                        raw=False,
+                        using="default",
+                    ),
+                )
+                for receiver in receivers
+            ]
+        return perf_counter() - start
+
+    return time
+
+
+def answers(responses: list[tuple[object, object]]) -> str:
+    """Return what was called, and in which order."""
+    return str([response for _, response in responses])
+
+
+@contextmanager
+def sending(
+    caching: bool,
+    count: int,
+    connected_to: type | None = Book,
+    make_receivers: Callable[[int], list[Callable[..., object]]] = functions,
+    robust: bool = False,
+) -> Iterator[Body]:
+    """Book sends; so many receivers listen to it, to Author or (None) to everyone."""
+    signal = Signal(use_caching=caching)
+    receivers = make_receivers(count)
+    connect_all(signal, receivers, connected_to)
+    heard = count and connected_to is not Author
+    send = signal.send_robust if robust else signal.send
+    yield Body(
+        time=(time_send_robust if robust else time_send)(signal),
+        answer=lambda: answers(send(sender=Book)),
+        plain=time_plain(signal, receivers) if heard else None,
+    )
+
+
+@contextmanager
+def asking(
+    caching: bool, count: int, connected_to: type | None = Book
+) -> Iterator[Body]:
+    """Someone asks whether Book has listeners; so many are connected."""
+    signal = Signal(use_caching=caching)
+    receivers = functions(count)
+    connect_all(signal, receivers, connected_to)
+    yield Body(
+        time=time_has_listeners(signal),
+        answer=lambda: str(signal.has_listeners(Book)),
+    )
+
+
+def connect_all(
+    signal: Signal, receivers: Sequence[Callable[..., object]], sender: type | None
+) -> None:
+    """Connect each of the receivers to the sender."""
+    for receiver in receivers:
+        signal.connect(receiver, sender=sender)
+
+
+def of_kind(kind: str, caching: bool) -> Iterator[Row]:
+    """Give the rows for signals of one kind."""
+    for count in (0, 1, 3, 10, 100):
+        yield Row(
+            f"send, {kind}, {counted(count, 'receiver')}",
+            partial(sending, caching, count),
+            headline=count in (1, 10),
+        )
+    for count in (1, 3, 10, 100):
+        yield Row(
+            f"send, {kind}, {count} of another sender",
+            partial(sending, caching, count, connected_to=Author),
+            headline=count == 3,
+        )
+    yield Row(
+        f"send, {kind}, 3 of every sender",
+        partial(sending, caching, 3, connected_to=None),
+    )
+    for count in (1, 3, 10):
+        yield Row(
+            f"send, {kind}, {counted(count, 'bound method')}",
+            partial(sending, caching, count, make_receivers=bound_methods),
+        )
+    for count in (0, 1, 3, 10):
+        yield Row(
+            f"send_robust, {kind}, {counted(count, 'receiver')}",
+            partial(sending, caching, count, robust=True),
+        )
+    yield Row(f"has_listeners, {kind}, no receiver", partial(asking, caching, 0))
+    yield Row(
+        f"has_listeners, {kind}, 3 receivers",
+        partial(asking, caching, 3),
+        headline=True,
+    )
+    yield Row(
+        f"has_listeners, {kind}, 3 of another sender",
+        partial(asking, caching, 3, connected_to=Author),
+    )
+
+
+def counted(count: int, thing: str) -> str:
+    """Return how many of the thing, in words."""
+    return f"{count} {thing}" if count == 1 else f"{count or 'no'} {thing}s"
+
+
+ROWS = [*of_kind("caching", True), *of_kind("not caching", False)]

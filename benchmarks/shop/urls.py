@@ -1,0 +1,25 @@
+"""The shop's two pages."""
+
+from django.http import HttpResponse
+from django.template import engines
+from django.urls import path
+
+from benchmarks.shop.models import Book
+
+books_template = engines["django"].from_string(
+    "<title>Books</title><ul>"
+    "{% for book in books %}<li>{{ book.title }}, {{ book.pages }} pages</li>"
+    "{% endfor %}</ul>"
+)
+
+
+def home(request):
+    return HttpResponse("Welcome to the shop.", content_type="text/plain")
+
+
+def books(request):
+    page = books_template.render({"books": Book.objects.order_by("pk")}, request)
+    return HttpResponse(page)
+
+
+urlpatterns = [path("", home), path("books/", books)]

@@ -1,0 +1,138 @@
+"""One process of a run: one variant, and the rows of one question.
+
+The runner starts one for each variant and lets them work by turns, so that what slows
+the machine down for a while slows all of them down. A worker has a turn when it reads
+a line, and ends it by writing one. ``prepare`` sets the next row up and warms it up;
+``value`` takes one value of it, and writes the seconds; at the end of its input it adds
+the values to a pyperf file.
+"""
+
+import argparse
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+
+import django
+import pyperf
+
+from benchmarks import shop
+from benchmarks.rows import PLAIN_LOOP, Row, Timer
+from benchmarks.variants import VARIANTS
+
+
+class Measured:
+    """A timer with the values that it has given.
+
+    The passes of one value are doubled until they take ``min_time`` seconds; this is
+    the warm-up. If a single pass takes more than the budget it is not wasted on that,
+    but is the first value: there are rows that cost stock seconds.
+    """
+
+    def __init__(self, name: str, time: Timer, min_time: float, budget: float) -> None:
+        self.name = name
+        self.time = time
+        self.loops = 1
+        self.values: list[float] = []
+        self.warmups: list[tuple[int, float]] = []
+        while (seconds := self.seconds()) < min_time:
+            self.warmups.append((self.loops, seconds))
+            self.loops *= 2
+        self.first = seconds if seconds > budget else None
+
+    def seconds(self) -> float:
+        """Return the time of the passes of one value."""
+        gc.collect()
+        return self.time(self.loops)
+
+    def take(self) -> float:
+        """Take a value and return its seconds."""
+        seconds = self.seconds() if self.first is None else self.first
+        self.first = None
+        self.values.append(seconds)
+        return seconds
+
+    def benchmark(self, calls: int, facts: dict[str, object]) -> pyperf.Benchmark:
+        """Return the values for pyperf, in seconds per call."""
+        run = pyperf.Run(
+            [seconds / (self.loops * calls) for seconds in self.values],
+            warmups=[(loops, time / (loops * calls)) for loops, time in self.warmups],
+            metadata={
+                "name": self.name,
+                "loops": self.loops,
+                "inner_loops": calls,
+                **facts,
+            },
+        )
+        return pyperf.Benchmark([run])
+
+
+def main() -> None:
+    """Measure what the command line asks for, by turns."""
+    options = parse_arguments()
+    shop.set_up()
+    facts = {
+        "dispatcher": VARIANTS[options.variant](),
+        "django_version": django.get_version(),
+    }
+    rows = {row.name: row for row in import_module(options.question).ROWS}
+    sys.stdin.readline()
+    benchmarks = [
+        benchmark
+        for name in options.rows
+        for benchmark in measure(rows[name], facts, options)
+    ]
+    pyperf.add_runs(options.file, pyperf.BenchmarkSuite(benchmarks))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return what the runner asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("question", help="the module that has the rows")
+    parser.add_argument("file", help="the pyperf file to add to")
+    parser.add_argument("rows", nargs="+", help="names of rows")
+    parser.add_argument("--min-time", type=float, required=True)
+    parser.add_argument("--budget", type=float, required=True)
+    return parser.parse_args()
+
+
+def measure(
+    row: Row, facts: dict[str, object], options: argparse.Namespace
+) -> Iterator[pyperf.Benchmark]:
+    """Take values of the row until another is to be prepared, and give them."""
+    with row.prepare() as body:
+        answer = body.answer()
+        # What exists by now is no business of the collections that happen while the
+        # clock runs. Collecting itself stays on, as in a server.
+        gc.collect()
+        gc.freeze()
+        timers = {row.name: body.time}
+        if body.plain is not None:
+            timers[row.name + PLAIN_LOOP] = body.plain
+        measured = [
+            Measured(name, time, options.min_time, options.budget)
+            for name, time in timers.items()
+        ]
+        end_turn(0.0)
+        for _ in turns_for_values(sys.stdin):
+            end_turn(sum(each.take() for each in measured))
+    for each in measured:
+        yield each.benchmark(row.calls, {"answer": answer, **facts})
+
+
+def turns_for_values(lines: Iterable[str]) -> Iterator[None]:
+    """Give a turn for each line that asks for a value, up to one that doesn't."""
+    for line in lines:
+        if line != "value\n":
+            return
+        yield
+
+
+def end_turn(seconds: float) -> None:
+    """Tell the runner how long the turn took, by the timers."""
+    print(seconds, flush=True)
+
+
+if __name__ == "__main__":
+    main()
