@@ -1,0 +1,105 @@
+"""See altdispatch at work in a small Django project, the shop next to this file.
+
+    python examples/demo.py              compare stock and swapped, measure both
+    python examples/demo.py --no-table   compare only
+
+The same day in the shop is run twice, on stock Django and with altdispatch swapped
+in, each in a process and with a database of its own. Exit status: 0 if the shop's
+receivers saw the same in both, 1 if not.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parent
+SETTINGS = {"stock": "shop.settings_stock", "altdispatch": "shop.settings"}
+COMPARED = ("journal", "answers", "rows")
+SIGNAL = "audit.receivers: "
+
+
+def main():
+    parser = argparse.ArgumentParser(description="See altdispatch at work.")
+    parser.add_argument("--no-table", action="store_true", help="do not measure")
+    options = parser.parse_args()
+
+    print("A day in the shop, first on stock Django, then with altdispatch.\n")
+    days = {name: run_day(settings) for name, settings in SETTINGS.items()}
+    stock, swapped = days.values()
+    if stock["installed"] or not swapped["installed"]:
+        sys.exit(f"Not the dispatchers to compare. altdispatch:\n{swapped['status']}")
+    print(counts(stock, swapped))
+    found = differences(stock, swapped)
+    if found:
+        sys.exit("\n".join(["The two days differ:", *found]))
+    print(
+        "\nThe receivers saw the same, in the same order; the answers to the requests\n"
+        "and the rows in the database are the same too.\n\n"
+        "altdispatch.status(), from the running shop:\n"
+    )
+    print(swapped["status"])
+    if not options.no_table:
+        print("\nNow the time. This takes half a minute.\n")
+        print_table()
+
+
+def run_day(settings):
+    """Run the day in a process of its own; return what it tells."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
+            [sys.executable, EXAMPLES / "day.py"],
+            cwd=EXAMPLES / "shop",
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": settings,
+                "SHOP_DATABASE": os.path.join(folder, "shop.sqlite3"),
+            },
+            capture_output=True,
+            text=True,
+        )
+    if process.returncode:
+        sys.exit(f"The day with {settings} failed:\n{process.stderr}")
+    return json.loads(process.stdout)
+
+
+def counts(stock, swapped):
+    """Return a table of how often each signal was received."""
+    received = [
+        Counter(
+            entry.removeprefix(SIGNAL).split()[0]
+            for entry in day["journal"]
+            if entry.startswith(SIGNAL)
+        )
+        for day in (stock, swapped)
+    ]
+    rows = [("received", *SETTINGS)]
+    rows += [(name, *(day[name] for day in received)) for name in sorted(received[0])]
+    rows += [("in all", *(day.total() for day in received))]
+    return "\n".join("{:24}{:>12}{:>14}".format(*row) for row in rows)
+
+
+def differences(stock, swapped):
+    """Return the lines of a diff of all that is compared; none if all is the same."""
+
+    def lines(day):
+        return json.dumps({name: day[name] for name in COMPARED}, indent=0).split("\n")
+
+    return [*difflib.unified_diff(lines(stock), lines(swapped), *SETTINGS, lineterm="")]
+
+
+def print_table():
+    # The benchmarks are not installed: they are in the folder above.
+    sys.path.append(str(EXAMPLES.parent))
+    from benchmarks.run import run
+
+    print(run().text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""What a program can tell: every known difference between stock and swapped.
+
+Each test shows one, first as it is on stock Django. docs/explanation/differences.rst
+gives the reasons and names the tests.
+"""
+
+import asyncio
+import heapq
+import inspect
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import django.dispatch.dispatcher
+import pytest
+from django.dispatch import Signal
+
+import altdispatch
+from altdispatch.receivers import Receivers, Routes
+
+STOCK_FILE = django.dispatch.dispatcher.__file__
+OUR_FILE = altdispatch.dispatcher.__file__
+
+Outcomes = tuple[Any, Any]
+
+
+@pytest.fixture
+def outcomes(implementation: str) -> Callable[[Callable[[], Any]], Outcomes]:
+    """What a scenario returns on stock Django and what it returns swapped."""
+
+    def run_both(scenario: Callable[[], Any]) -> Outcomes:
+        stock = scenario()
+        assert altdispatch.install()
+        try:
+            return stock, scenario()
+        finally:
+            altdispatch.uninstall()
+
+    return run_both
+
+
+class Sender:
+    pass
+
+
+def receive(**kwargs):
+    return "received"
+
+
+def fail(**kwargs):
+    raise ValueError("no")
+
+
+def frames_below(function):
+    """Return the (file, function) of each frame from here to that of ``function``."""
+    frame = sys._getframe(1)
+    frames = []
+    while frame.f_code is not function.__code__:
+        frames.append((frame.f_code.co_filename, frame.f_code.co_name))
+        frame = frame.f_back
+    return frames
+
+
+# Types
+
+
+def test_receivers_is_a_subclass_of_list(outcomes):
+    def scenario():
+        signal = Signal()
+        signal.connect(receive)
+        return type(signal.receivers)
+
+    assert outcomes(scenario) == (list, Receivers)
+    assert issubclass(Receivers, list)
+
+
+def test_cached_receivers_are_a_subclass_of_list(outcomes):
+    def scenario():
+        signal = Signal(use_caching=True)
+        signal.connect(receive)
+        signal.send(Sender)
+        return type(signal.sender_receivers_cache[Sender])
+
+    assert outcomes(scenario) == (list, Routes)
+    assert issubclass(Routes, list)
+
+
+def test_a_list_from_before_the_swap_is_exchanged(implementation):
+    def exchanges(meanwhile):
+        signal = Signal()
+        before = id(signal.receivers)
+        meanwhile()
+        signal.connect(receive)
+        return id(signal.receivers) != before
+
+    assert exchanges(lambda: None) is False
+    try:
+        assert exchanges(altdispatch.install) is True
+    finally:
+        altdispatch.uninstall()
+
+
+def test_a_list_that_is_held_keeps_its_type_after_uninstall(swapped):
+    signal = Signal()
+    signal.connect(receive)
+    receivers = signal.receivers
+    assert altdispatch.uninstall()
+    assert signal.receivers is receivers
+    assert type(receivers) is Receivers
+
+
+# Edits that the list is not told of
+
+
+def test_an_edit_by_an_unbound_list_method_is_not_noticed(outcomes):
+    def scenario():
+        signal = Signal()
+        signal.connect(receive)
+        signal.send(Sender)
+        other = Signal()
+        other.connect(fail)
+        list.clear(signal.receivers)
+        list.extend(signal.receivers, [*other.receivers, *other.receivers])
+        return [receiver for receiver, _ in signal.send_robust(Sender)]
+
+    assert outcomes(scenario) == ([fail, fail], [receive])
+
+
+def test_an_edit_by_c_code_is_not_noticed(outcomes):
+    def scenario():
+        signal = Signal()
+        for uid in "ba":
+            signal.connect(receive if uid == "a" else fail, dispatch_uid=uid)
+        signal.send_robust(Sender)
+        heapq.heapify(signal.receivers)
+        return [receiver for receiver, _ in signal.send_robust(Sender)]
+
+    assert outcomes(scenario) == ([receive, fail], [fail, receive])
+
+
+def test_a_new_list_is_always_noticed(outcomes):
+    """What to do after such an edit."""
+
+    def scenario():
+        signal = Signal()
+        signal.connect(receive)
+        signal.send(Sender)
+        list.clear(signal.receivers)
+        signal.receivers = list(signal.receivers)
+        return signal.send(Sender)
+
+    assert outcomes(scenario) == ([], [])
+
+
+# Where the code is
+
+
+def test_frames_are_of_another_file(outcomes):
+    def scenario():
+        def receiver(**kwargs):
+            return frames_below(scenario)
+
+        signal = Signal()
+        signal.connect(receiver)
+        [(_, frames)] = signal.send(Sender)
+        return frames[1:]
+
+    assert outcomes(scenario) == ([(STOCK_FILE, "send")], [(OUR_FILE, "send")])
+
+
+def test_inner_frames_have_other_names(outcomes):
+    def scenario():
+        async def receiver(**kwargs):
+            return [
+                name
+                for file, name in frames_below(scenario)
+                if Path(file).parent in dispatchers
+            ]
+
+        signal = Signal()
+        signal.connect(receiver)
+        [(_, names)] = asyncio.run(signal.asend_robust(Sender))
+        return names
+
+    dispatchers = {Path(STOCK_FILE).parent, Path(OUR_FILE).parent}
+    stock, swapped = outcomes(scenario)
+    assert stock[0] == "asend_and_wrap_exception"
+    assert swapped[0] == "_start_robust"
+    assert len(stock) == len(swapped)
+
+
+def test_errors_of_a_send_itself_have_fewer_frames(outcomes):
+    def scenario():
+        signal = Signal(use_caching=True)
+        signal.connect(receive)
+        with pytest.raises(TypeError) as caught:
+            signal.send(["can't be referenced weakly"])
+        return [frame.name for frame in traceback.extract_tb(caught.tb)][1:]
+
+    assert outcomes(scenario) == (["send", "get"], ["send"])
+
+
+def test_a_warning_about_the_caller_names_another_file(outcomes):
+    def scenario():
+        def receiver(**kwargs):
+            warnings.warn("Don't send this.", stacklevel=2)
+
+        signal = Signal()
+        signal.connect(receiver)
+        with pytest.warns(UserWarning, match="send this") as caught:
+            signal.send(Sender)
+        return caught[0].filename
+
+    assert outcomes(scenario) == (STOCK_FILE, OUR_FILE)
+
+
+def test_log_records_name_another_file(outcomes, caplog):
+    def scenario():
+        signal = Signal()
+        signal.connect(fail)
+        caplog.clear()
+        with caplog.at_level(logging.ERROR, "django.dispatch"):
+            signal.send_robust(Sender)
+        [record] = caplog.records
+        return record.pathname
+
+    assert outcomes(scenario) == (STOCK_FILE, OUR_FILE)
+
+
+def test_the_source_of_a_method_is_in_another_file(outcomes):
+    def scenario():
+        return inspect.getsourcefile(Signal.send)
+
+    assert outcomes(scenario) == (STOCK_FILE, OUR_FILE)
+
+
+# What runs in between
+
+
+def test_a_profiler_sees_other_calls(outcomes):
+    def scenario():
+        def profile(frame, event, argument):
+            if event == "call":
+                called.append(frame.f_code.co_name)
+
+        called = []
+        signal = Signal(use_caching=True)
+        signal.connect(receive)
+        signal.send(Sender)
+        previous = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            signal.send(Sender)
+        finally:
+            sys.setprofile(previous)
+        return called[: called.index("receive")]
+
+    stock, swapped = outcomes(scenario)
+    assert stock == ["send", "get", "_live_receivers", "get"]
+    assert swapped == ["send"]
+
+
+def test_a_sender_is_looked_up_once(outcomes):
+    def scenario():
+        class Counting(type):
+            def __eq__(cls, other):
+                compared.append(other)
+                return cls is other
+
+            def __hash__(cls):
+                return 1
+
+        class Sender(metaclass=Counting):
+            pass
+
+        compared = []
+        signal = Signal(use_caching=True)
+        signal.connect(receive)
+        signal.send(Sender)
+        compared.clear()
+        signal.send(Sender)
+        return len(compared)
+
+    assert outcomes(scenario) == (2, 1)
+
+
+def test_coroutines_of_tasks_have_other_names(outcomes):
+    def scenario():
+        async def receiver(**kwargs):
+            return asyncio.current_task().get_coro().__qualname__
+
+        signal = Signal()
+        signal.connect(receiver)
+        [(_, name)] = asyncio.run(signal.asend_robust(Sender))
+        return name
+
+    stock, swapped = outcomes(scenario)
+    assert stock != swapped
+
+
+# Names in django.dispatch.dispatcher
+
+
+def test_some_names_of_the_module_can_not_be_replaced(outcomes):
+    def scenario():
+        signal = Signal()
+        signal.connect(receive)
+        with mock.patch("django.dispatch.dispatcher.NONE_ID", "nobody's"):
+            return [response for _, response in signal.send(Sender)]
+
+    assert outcomes(scenario) == ([], ["received"])

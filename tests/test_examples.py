@@ -1,0 +1,97 @@
+"""The example project is in order, and the demo tells the truth about it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+# Imported at the start of every process that has it on its path: a dispatcher that
+# loses an argument on the way to the receivers.
+BROKEN = """
+from altdispatch import Signal
+
+send = Signal.send
+
+def send_less(self, sender, **named):
+    named.pop("using", None)
+    return send(self, sender, **named)
+
+Signal.send = send_less
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run Python in the shop's folder, the shop's database being in a new one."""
+
+    def run(*arguments, path=()):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=EXAMPLES / "shop",
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "shop.settings",
+                "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT])),
+                "SHOP_DATABASE": str(tmp_path / "shop.sqlite3"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "--fail-level=WARNING"],
+        ["makemigrations", "--check", "--dry-run"],
+    ],
+)
+@pytest.mark.parametrize("settings", ["shop.settings", "shop.settings_stock"])
+def test_the_shop_is_in_order(run, command, settings):
+    process = run("manage.py", *command, f"--settings={settings}")
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_the_shop_is_swapped(run):
+    process = run("manage.py", "altdispatch")
+    assert process.stdout.startswith("installed:      yes\n"), process.stderr
+
+
+def test_the_demo_finds_no_difference(run):
+    process = run(EXAMPLES / "demo.py", "--no-table")
+    assert process.returncode == 0, process.stderr
+    assert "The receivers saw the same" in process.stdout
+    counts = {
+        name: (int(stock), int(swapped))
+        for name, stock, swapped in map(str.split, count_lines(process.stdout))
+    }
+    # As many as the work of the day sends, whoever dispatches.
+    assert counts["user_logged_in"] == counts["user_login_failed"] == (1, 1)
+    assert counts["order_placed"] == (2, 2)
+    assert len(counts) == 17
+
+
+def count_lines(output):
+    """Return the lines of the table of what was received, without its total."""
+    table = output.split("\nreceived ", 1)[1].split("\nin all ", 1)[0]
+    return table.split("\n")[1:]
+
+
+def test_the_demo_fails_where_receivers_see_something_else(run, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    process = run(EXAMPLES / "demo.py", "--no-table", path=[tmp_path])
+    assert process.returncode == 1
+    assert "The two days differ:" in process.stderr
+    assert "The receivers saw the same" not in process.stdout
+    lines = process.stderr.splitlines()
+    with_using = [line for line in lines if line.startswith("-") and "using=" in line]
+    assert any("audit.receivers: post_save" in line for line in with_using)
+    assert not any(line.startswith("+") and "using=" in line for line in lines)
