@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.machinery
+import io
 import multiprocessing.spawn
 import os
 import runpy
 import sys
+import types
+import zipfile
 from typing import Any
 
 import django
@@ -47,11 +51,26 @@ def main(arguments: list[str]) -> None:
     sys.argv = [options.program, *options.arguments]
     if options.is_module:
         runpy.run_module(options.program, run_name="__main__", alter_sys=True)
+    elif os.path.isfile(options.program) and not zipfile.is_zipfile(options.program):
+        run_script(options.program)
     elif os.path.exists(options.program):
-        sys.path[0] = os.path.dirname(os.path.abspath(options.program))
         runpy.run_path(options.program, run_name="__main__")
     else:
         parser.exit(2, f"There is no program {options.program!r} to run.\n")
+
+
+def run_script(path: str) -> None:
+    """Run a file as ``python FILE`` does, which runpy does with a difference."""
+    main = types.ModuleType("__main__")
+    main.__file__ = path
+    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    sys.modules["__main__"] = main
+    if not sys.flags.safe_path:
+        # So far it is the folder that `python -m altdispatch` was called in.
+        sys.path[0] = os.path.dirname(os.path.abspath(path))
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec")
+    exec(code, vars(main))
 
 
 def tell_status() -> None:

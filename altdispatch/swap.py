@@ -121,10 +121,8 @@ def uninstall() -> bool:
                 setattr(stock.Signal, name, _originals[name])
         _grafts.clear()
         _originals.clear()
-        for signal in gc.get_objects():
-            kind = type(signal)
-            if issubclass(kind, stock.Signal) and not issubclass(kind, Signal):
-                give_back_lists(signal)
+        for signal in _djangos_signals():
+            give_back_lists(signal)
         return True
 
 
@@ -175,6 +173,16 @@ def _digest(source: str) -> str:
     """Return what stays the same while only comments, docstrings, layout change."""
     code = re.sub(r'""".*?"""|#[^\n]*', "", source, flags=re.DOTALL)
     return hashlib.sha256(" ".join(code.split()).encode()).hexdigest()[:16]
+
+
+def _djangos_signals() -> list[stock.Signal]:
+    """Return every instance of Django's ``Signal`` that isn't one of ours."""
+    # By the type: isinstance() would wake lazy objects.
+    return [
+        thing
+        for thing in gc.get_objects()
+        if issubclass(type(thing), stock.Signal) and not issubclass(type(thing), Signal)
+    ]
 
 
 def _methods() -> dict[str, FunctionType]:

@@ -1,0 +1,58 @@
+"""Install what has been built, each into a new environment, and run its tests.
+
+``python tests/check_dist.py dist/*``: ``make dist`` does.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from pathlib import Path
+
+
+def check(archive: Path, source: Path, folder: Path) -> None:
+    """Test ``archive`` as installed with the tests of the unpacked ``source``."""
+    environment = folder / archive.name
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    run(folder, python, "-m", "pip", "install", "--quiet", archive)
+    installed = run(folder, python, "-m", "pip", "list", "--format", "freeze")
+    names = {line.partition("==")[0].lower() for line in installed.split()}
+    expected = {"altdispatch", "django", "asgiref", "sqlparse", "pip", "setuptools"}
+    assert names <= expected, f"{archive.name} pulls in {names - expected}"
+    run(folder, python, "-m", "pip", "install", "--quiet", f"{archive}[test]")
+    # The package of the tests is to be the installed one, not that of the source.
+    found = run(source, python, "-c", "import altdispatch; print(altdispatch.__file__)")
+    assert str(environment) in found, found
+    print(f"{archive.name}:", flush=True)
+    run(source, python, "-m", "pytest", "-q", "tests", show=True)
+
+
+def run(folder: Path, *command: str | Path, show: bool = False) -> str:
+    """Run a command in ``folder``; return what it wrote unless that is shown."""
+    process = subprocess.run(
+        command, cwd=folder, text=True, stdout=None if show else subprocess.PIPE
+    )
+    if process.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed: {process.stdout or ''}")
+    return process.stdout or ""
+
+
+def main(archives: list[Path]) -> None:
+    """Check a source distribution and the wheels beside it."""
+    (sdist,) = (path for path in archives if path.name.endswith(".tar.gz"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        (source,) = folder.iterdir()
+        (source / "altdispatch").rename(folder / "not-this-one")
+        for path in archives:
+            check(path.resolve(), source, folder)
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])

@@ -1,0 +1,235 @@
+"""``python -m altdispatch``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT
+
+PROGRAM = """\
+import sys, altdispatch, django.dispatch
+
+if __name__ == "__main__":
+    print(__name__, altdispatch.is_installed(), sys.argv[1:])
+    print(sys.path[0] == {folder!r}, sys.argv[0], __file__)
+    print(django.dispatch.Signal().send(int))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments, exit_code=0, **environment):
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-X",
+                "dev",
+                "-W",
+                "error",
+                "-m",
+                "altdispatch",
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "",
+                "PYTHONPATH": str(ROOT),
+                **environment,
+            },
+        )
+        assert process.returncode == exit_code, process.stderr
+        return process.stdout, process.stderr
+
+    return run
+
+
+@pytest.fixture
+def program(tmp_path):
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    path = folder / "program.py"
+    path.write_text(PROGRAM.format(folder=str(folder)))
+    return path
+
+
+def test_run_script(run, program):
+    arguments = ["first", "-m", "--force", "last"]
+    output, errors = run("run", str(program), *arguments)
+    assert output.splitlines() == [
+        f"__main__ True {arguments}",
+        f"True {program} {program}",
+        "[]",
+    ]
+    assert errors == ""
+
+
+def test_run_script_as_python_does(run, program, tmp_path):
+    """Stock and swapped, the program sees itself started in the same way."""
+    program.write_text(
+        "import sys, os\n"
+        "main = sys.modules['__main__']\n"
+        "print(sys.argv, sys.path[0], __name__, __package__, __spec__)\n"
+        "print(main.__dict__ is globals(), __file__, os.getcwd())\n"
+        "sys.exit(3)\n"
+    )
+    plain = subprocess.run(
+        [sys.executable, str(program), "-x"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    output, errors = run("run", str(program), "-x", exit_code=3)
+    assert (output, errors) == (plain.stdout, plain.stderr)
+
+
+def test_run_module(run, program):
+    output, errors = run(
+        "run", "-m", "somewhere.program", "-m", "argument", PYTHONPATH=f"{ROOT}:."
+    )
+    assert output.splitlines()[0] == "__main__ True ['-m', 'argument']"
+    assert errors == ""
+
+
+def test_run_module_of_django(run):
+    output, _ = run("run", "-m", "django", "--version")
+    assert output.startswith(("5.2", "6."))
+
+
+def test_run_folder_with_main(run, program):
+    program.rename(program.parent / "__main__.py")
+    output, _ = run("run", str(program.parent), "argument")
+    assert output.splitlines()[0] == "__main__ True ['argument']"
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code", "error"),
+    [
+        ("raise SystemExit('bye')", 1, "bye"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("import sys; sys.exit(5)", 5, ""),
+    ],
+)
+def test_exit_of_the_program_is_the_exit_of_run(run, program, body, exit_code, error):
+    program.write_text(body)
+    _, errors = run("run", str(program), exit_code=exit_code)
+    assert error in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "command"),
+        (["walk"], "walk"),
+        (["run"], "SCRIPT or MODULE"),
+        (["run", "nowhere.py"], "no program 'nowhere.py' to run"),
+        (["run", "--forced", "program.py"], "--forced"),
+    ],
+)
+def test_wrong_command_line(run, arguments, error):
+    _, errors = run(*arguments, exit_code=2)
+    assert error in errors
+
+
+def test_module_that_does_not_exist(run):
+    _, errors = run("run", "-m", "nowhere", exit_code=1)
+    assert "No module named nowhere" in errors
+
+
+UNKNOWN = """\
+import sys
+import altdispatch.swap
+import altdispatch.__main__
+
+altdispatch.swap._KNOWN.clear()
+altdispatch.__main__.main(sys.argv[1:])
+"""
+
+
+def test_unknown_dispatcher(run_python, program, tmp_path):
+    """Without --force nothing is run: a run that isn't swapped proves nothing."""
+    script = tmp_path / "unknown.py"
+    script.write_text(UNKNOWN)
+    outcomes = []
+    for options in ([], ["--force"]):
+        process = subprocess.run(
+            [sys.executable, str(script), "run", *options, str(program)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        outcomes.append((process.returncode, process.stdout[:13], process.stderr[:20]))
+    assert outcomes == [
+        (2, "", "altdispatch does not"),
+        (0, "__main__ True", ""),
+    ]
+
+
+CHILDREN = """\
+import multiprocessing
+import sys
+
+
+def look(number):
+    import altdispatch
+    return altdispatch.is_installed()
+
+
+def put(queue):
+    queue.put(look(0))
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    queue = context.Queue()
+    process = context.Process(target=put, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+    with context.Pool(2) as pool:
+        print(all(pool.map(look, range(4))))
+        pool.close()
+        pool.join()
+"""
+
+
+# A fork of a process with threads, as the queue's, is warned of from 3.12.
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("as_module", [False, True])
+def test_children(run, program, method, as_module):
+    program.write_text(CHILDREN)
+    how = ["-m", "somewhere.program"] if as_module else [str(program)]
+    output, errors = run("run", *how, method, PYTHONWARNINGS="", PYTHONPATH=f"{ROOT}:.")
+    assert output.split() == ["True", "True"], errors
+
+
+def test_children_are_as_before_without_run(program):
+    program.write_text(CHILDREN)
+    process = subprocess.run(
+        [sys.executable, str(program), "spawn"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout.split() == ["False", "False"]
+
+
+def test_status(run):
+    output, errors = run("status")
+    assert "installed:      no" in output
+    assert errors == ""
+
+
+def test_status_of_a_project(run, tmp_path):
+    (tmp_path / "project_settings.py").write_text("INSTALLED_APPS = ['altdispatch']\n")
+    output, _ = run("status", DJANGO_SETTINGS_MODULE="project_settings")
+    assert "installed:      yes" in output
+    assert "_live_receivers" in output

@@ -1,0 +1,78 @@
+"""``pytest -p altdispatch.pytest_plugin``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT
+
+TESTS = """\
+import altdispatch
+from django.db.models.signals import post_save
+
+swapped_at_import = altdispatch.is_installed()
+
+
+def test_swapped():
+    assert swapped_at_import
+    assert altdispatch.is_installed()
+    assert post_save.send(int) == []
+"""
+
+FORGET = """\
+import altdispatch.swap
+
+altdispatch.swap._KNOWN.clear()
+"""
+
+
+@pytest.fixture
+def run_pytest(tmp_path):
+    def run(*arguments, exit_code=0):
+        (tmp_path / "test_it.py").write_text(TESTS)
+        (tmp_path / "forget.py").write_text(FORGET)
+        process = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}:{tmp_path}",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            },
+        )
+        assert process.returncode == exit_code, process.stdout + process.stderr
+        return process.stdout + process.stderr
+
+    return run
+
+
+def test_plugin_swaps_and_says_so(run_pytest):
+    output = run_pytest("-p", "altdispatch.pytest_plugin")
+    assert "altdispatch: 0.1.0, signals of Django " in output
+    assert "dispatched in python" in output
+    assert "1 passed" in output
+
+
+def test_without_the_plugin(run_pytest):
+    output = run_pytest(exit_code=1)
+    assert "altdispatch: 0.1.0" not in output
+    assert "1 failed" in output
+
+
+def test_unknown_dispatcher_ends_the_run(run_pytest):
+    output = run_pytest("-p", "forget", "-p", "altdispatch.pytest_plugin", exit_code=4)
+    assert "nothing is swapped. Use --altdispatch-force" in output
+
+
+def test_unknown_dispatcher_by_force(run_pytest):
+    output = run_pytest(
+        "-p", "forget", "-p", "altdispatch.pytest_plugin", "--altdispatch-force"
+    )
+    assert "1 passed" in output
