@@ -4,6 +4,8 @@ PYTHON ?= python3
 # The Django to use, as 6.1 or 6.1.3; by default the newest that PYTHON can run.
 DJANGO ?=
 VENV ?= .venv$(if $(DJANGO),-$(DJANGO))
+# For fuzz: how many runs of up to 60 operations, some hundred of them a minute.
+RUNS ?= 2000
 # For django-suite: the labels of the tests to run; by default all.
 LABELS ?=
 
@@ -25,7 +27,7 @@ test: $(VENV)/with-test ## run the tests
 	$(PYTEST) $(ARGS)
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
-	ALTDISPATCH_FUZZ=1 $(PYTEST) tests/test_state_machine.py $(ARGS)
+	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py $(ARGS)
 
 bench: $(VENV)/with-bench ## measure stock against swapped
 	$(BIN)/python benchmarks/run.py $(ARGS)

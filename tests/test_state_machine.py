@@ -301,7 +301,7 @@ class Machine(RuleBasedStateMachine):
         self.steps += 1
         if self.steps % 2:
             for sender in self.senders:
-                for how in ("send_robust", "has_listeners"):
+                for how in ("send", "send_robust", "has_listeners"):
                     self.both(number, functools.partial(self.use, how, sender))
 
     def use(self, how: str, sender: Any, side: Side) -> Any:
@@ -731,7 +731,7 @@ class Machine(RuleBasedStateMachine):
 def test_state_machine(implementation: str) -> None:
     ours = IMPLEMENTATIONS[implementation]
     machine = type("Machine", (Machine,), {"ours": ours})
-    fuzzing = "ALTDISPATCH_FUZZ" in os.environ
+    fuzzing = "ALTDISPATCH_FUZZ" in os.environ  # How many runs, by `make fuzz`.
     run_state_machine_as_test(
         machine,
         settings=settings(
