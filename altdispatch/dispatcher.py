@@ -13,7 +13,7 @@ import django.conf
 import django.dispatch.dispatcher
 
 from . import receivers as routing
-from .receivers import Receivers, Routes
+from .receivers import NONE_ID, Receivers, Routes
 from .releases import (
     REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
@@ -25,9 +25,10 @@ from .releases import (
 #: it is used, as programs and tests replace it there.
 stock: Any = django.dispatch.dispatcher
 
-NO_RECEIVERS = stock.NO_RECEIVERS
-NONE_ID = stock.NONE_ID
-_make_id = stock._make_id
+# On a Django that altdispatch doesn't know they may be missing. It swaps nothing
+# then, but it must not fail either.
+NO_RECEIVERS = getattr(stock, "NO_RECEIVERS", object())
+_make_id = getattr(stock, "_make_id", None)
 
 # Its get() is spelt out where it counts: for the attribute, the type must be Any.
 _CACHE_TYPE: Any = weakref.WeakKeyDictionary
@@ -295,6 +296,9 @@ class Signal(django.dispatch.Signal):
                 self._clear_dead_receivers()
                 routes = routing.find_routes(self, stock._make_id(sender))
                 if self.use_caching:
+                    if not routing.hashes_as_it_compares(sender):
+                        # It may count how often it is looked up.
+                        routes.memory = None
                     self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
         return routing.resolve(routes)
 
@@ -313,8 +317,8 @@ class Signal(django.dispatch.Signal):
 
 #: The functions that are known to do what the two methods of these names do above:
 #: themselves, and what is put into Django's class in their place.
-OWN_LIVE_RECEIVERS = {Signal._live_receivers}
-OWN_CLEAR_DEAD_RECEIVERS = {Signal._clear_dead_receivers}
+OWN_LIVE_RECEIVERS = [Signal._live_receivers]
+OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
 
 
 def _recall(signal: Signal, sender: Any) -> Routes | None:

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ReferenceType
 
-from django.dispatch.dispatcher import NONE_ID
-
 from .releases import ENTRY_LENGTH, WATCHES_SENDERS
 
 if TYPE_CHECKING:
     from .dispatcher import Signal
+
+#: The sender key of those that want every sender, as in Django's dispatcher.
+NONE_ID = id(None)
 
 T = TypeVar("T")
 #: ``(lookup_key, receiver, sender_ref, is_async)``; no ``sender_ref`` on 5.2.
@@ -187,12 +188,16 @@ else:
             yield lookup_key, (receiver, is_async)
 
 
-# Types whose values are equal only to values of the same hash.
-_VALUE_TYPES = frozenset({int, str, bytes, bool, float, type(None)})
+# Types whose values are equal only to values of the same hash, and to themselves,
+# which not every float is.
+_VALUE_TYPES = frozenset({int, str, bytes, bool, type(None)})
 
 
 def hashes_as_it_compares(key: object) -> bool:
-    """Return whether a dict finds ``key`` where a scan with ``==`` would."""
+    """Return whether a dict finds ``key`` where a scan with ``==`` would.
+
+    True only of what can't tell either: neither runs code of a program's own.
+    """
     kind = type(key)
     if kind in _VALUE_TYPES:
         return True

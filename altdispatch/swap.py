@@ -198,6 +198,7 @@ def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
     )
 
 
+@cache
 def _graft(method: FunctionType, original: FunctionType) -> FunctionType:
     """Return ``method`` as a function that introspection takes for ``original``."""
     graft = FunctionType(
@@ -209,7 +210,7 @@ def _graft(method: FunctionType, original: FunctionType) -> FunctionType:
     )
     for own in (OWN_LIVE_RECEIVERS, OWN_CLEAR_DEAD_RECEIVERS):
         if method in own:
-            own.add(graft)
+            own.append(graft)
     graft.__doc__ = original.__doc__
     graft.__module__ = original.__module__
     graft.__qualname__ = original.__qualname__

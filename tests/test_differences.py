@@ -124,11 +124,13 @@ def test_an_edit_by_an_unbound_list_method_is_not_noticed(outcomes):
         signal.send(Sender)
         other = Signal()
         other.connect(fail)
-        list.clear(signal.receivers)
-        list.extend(signal.receivers, [*other.receivers, *other.receivers])
-        return [receiver for receiver, _ in signal.send_robust(Sender)]
+        list.__setitem__(signal.receivers, 0, other.receivers[0])
+        seen = [receiver for receiver, _ in signal.send_robust(Sender)]
+        # But one that changes the length is.
+        list.extend(signal.receivers, signal.receivers)
+        return seen, [receiver for receiver, _ in signal.send_robust(Sender)]
 
-    assert outcomes(scenario) == ([fail, fail], [receive])
+    assert outcomes(scenario) == (([fail], [fail, fail]), ([receive], [fail, fail]))
 
 
 def test_an_edit_by_c_code_is_not_noticed(outcomes):
@@ -263,30 +265,6 @@ def test_a_profiler_sees_other_calls(outcomes):
     stock, swapped = outcomes(scenario)
     assert stock == ["send", "get", "_live_receivers", "get"]
     assert swapped == ["send"]
-
-
-def test_a_sender_is_looked_up_once(outcomes):
-    def scenario():
-        class Counting(type):
-            def __eq__(cls, other):
-                compared.append(other)
-                return cls is other
-
-            def __hash__(cls):
-                return 1
-
-        class Sender(metaclass=Counting):
-            pass
-
-        compared = []
-        signal = Signal(use_caching=True)
-        signal.connect(receive)
-        signal.send(Sender)
-        compared.clear()
-        signal.send(Sender)
-        return len(compared)
-
-    assert outcomes(scenario) == (2, 1)
 
 
 def test_coroutines_of_tasks_have_other_names(outcomes):

@@ -305,6 +305,24 @@ def test_unknown_dispatcher_is_left_alone():
     assert "(unknown)" in str(now)
 
 
+def test_unknown_dispatcher_that_lacks_what_the_known_have(run_python):
+    output = run_python(
+        """
+        import django.dispatch.dispatcher as dispatcher
+
+        before = vars(dispatcher.Signal).copy()
+        names = "_make_id", "NONE_ID", "NO_RECEIVERS", "iscoroutinefunction"
+        for name in names:
+            delattr(dispatcher, name)
+        import altdispatch
+
+        altdispatch.swap._KNOWN.clear()
+        print(altdispatch.install(), vars(dispatcher.Signal) == before)
+        """
+    )
+    assert output == "False True\n"
+
+
 @pytest.mark.usefixtures("unknown")
 def test_unknown_dispatcher_is_swapped_by_force():
     assert altdispatch.install(force=True) is True

@@ -167,7 +167,9 @@ def test_sends_nest_and_recurse(assert_same, caching):
 # What identifies a connection.
 
 
-@pytest.mark.parametrize("uid", [None, "", 0, "uid", 5, ("a", 1), b"uid", 0.5])
+@pytest.mark.parametrize(
+    "uid", [None, "", 0, "uid", 5, ("a", 1), b"uid", 0.5, float("nan")]
+)
 def test_second_connect_with_the_same_key_adds_nothing(assert_same, caching, uid):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -378,6 +380,42 @@ def test_senders_that_compare_equal_share_a_cache_entry(assert_same, caching):
         ]
 
     assert assert_same(scenario)[1] == (["two"] if caching else [])
+
+
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+def test_sender_that_counts_its_look_ups(assert_same, caching, how):
+    def scenario(Signal):
+        looked_up = []
+
+        class Counting(type):
+            def __eq__(cls, other):
+                looked_up.append("compared")
+                return cls is other
+
+            def __hash__(cls):
+                looked_up.append("hashed")
+                return 1
+
+        class Sender(metaclass=Counting):
+            pass
+
+        signal = Signal(use_caching=caching)
+        signal.connect(lambda **kwargs: None, weak=False)
+        signal.connect(scenario)
+        for _ in range(3):
+            looked_up.append("send")
+            try:
+                getattr(signal, how)(Sender)
+            except TypeError:
+                looked_up.append("called")
+        signal.disconnect(scenario)
+        for sender in (Sender, Counting("Other", (), {})):
+            for _ in range(3):
+                looked_up.append("again")
+                getattr(signal, how)(sender)
+        return looked_up
+
+    assert len(assert_same(scenario)) >= 9
 
 
 class Exploding:

@@ -537,6 +537,29 @@ def test_mock_in_the_place_of_a_method(assert_same, caching, where, method):
     assert calls or "flag" in method or "remove" in method
 
 
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_replacement_that_has_no_hash(assert_same, caching, where):
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, *args):
+            return [lambda **kwargs: "replaced"], []
+
+    def scenario(Signal):
+        Signal = type("Subclass", (Signal,), {})
+        signal = Signal(use_caching=caching)
+        signal.connect(scenario)
+        signal.has_listeners(Sender)
+        target = Signal if where == "class" else signal
+        with mock.patch.object(target, "_live_receivers", Unhashable()):
+            seen = answers(signal)
+        with mock.patch.object(target, "_clear_dead_receivers", Unhashable()):
+            seen.append(signal.has_listeners(Sender))
+        return seen
+
+    assert assert_same(scenario) == ["replaced", True]
+
+
 @pytest.mark.usefixtures("swapped")
 def test_send_replaced_everywhere():
     """On the class that all of Django's signals have, before or after the swap."""
