@@ -5,7 +5,7 @@ import django.db.models.signals
 import django.dispatch
 import django.test.signals
 import pytest
-from django.core.signals import request_started
+from django.core.signals import got_request_exception
 from django.db.models.signals import post_save
 from django.dispatch import Signal as imported_before
 from django.dispatch.dispatcher import Signal as imported_elsewhere
@@ -27,7 +27,7 @@ def receiver(**kwargs):
 
 @pytest.fixture(autouse=True)
 def connected_before():
-    signals = [made_before, caching_made_before, post_save, request_started]
+    signals = [made_before, caching_made_before, post_save, got_request_exception]
     for signal in signals:
         signal.connect(receiver, sender=Sender)
     yield
@@ -52,7 +52,7 @@ def test_signals_stay_what_they_were(assert_same_swapped):
     def look():
         return [
             (id(signal), type(signal), repr(signal), hash(signal), list(vars(signal)))
-            for signal in (made_before, post_save, request_started)
+            for signal in (made_before, post_save, got_request_exception)
         ]
 
     assert len(assert_same_swapped(look)) == 3
@@ -60,7 +60,7 @@ def test_signals_stay_what_they_were(assert_same_swapped):
 
 def test_receivers_connected_before(assert_same_swapped):
     def send():
-        signals = [made_before, caching_made_before, post_save, request_started]
+        signals = [made_before, caching_made_before, post_save, got_request_exception]
         seen = []
         for signal in signals:
             seen += [signal.send(Sender), signal.send(Sender), signal.send(int)]
@@ -90,7 +90,12 @@ def test_names_imported_before_are_swapped():
     def dispatchers():
         return {
             signal.send.__func__.__code__.co_filename
-            for signal in (made_before, post_save, request_started, imported_before())
+            for signal in (
+                made_before,
+                post_save,
+                got_request_exception,
+                imported_before(),
+            )
         }
 
     stock = dispatchers()

@@ -1,0 +1,25 @@
+"""Every component of Django that sends a signal, driven for real, stock and swapped.
+
+A scenario runs on stock Django and then with altdispatch installed. What receivers
+and the caller saw is written down as plain values (``recording.py``), and both records
+have to be equal (``conftest.py``). Receivers are connected before the swap, after it,
+or were by Django when it was imported.
+
+=========================  ==================================================
+Component                  Files
+=========================  ==================================================
+Signal dispatcher          all of them; its contract is in ``tests/contract``
+Application configuration  ``test_apps.py``, with the project in ``project/``
+ORM                        ``test_orm_save.py``, ``test_orm_delete.py``,
+                           ``test_m2m.py``
+HTTP handlers              ``test_http_wsgi.py``, ``test_http_asgi.py``
+Authentication             ``test_auth.py``
+Management commands        ``test_migrate.py``
+Connections, settings,     ``test_other_signals.py``
+templates
+Autoreload                 ``test_autoreload.py``
+Tasks (Django 6.0+)        ``test_tasks.py``
+=========================  ==================================================
+
+Their models, views and tasks are those of the app in ``shop/``.
+"""

@@ -1,0 +1,1 @@
+"""An app whose models, views and tasks send every signal that Django has."""
