@@ -446,7 +446,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pair=index, sender=index, as_method=st.booleans())
     def connect_what_nothing_holds(self, pair: int, sender: int, as_method: bool):
         def act(side: Side) -> None:
-            before = list(map(id, side.signal.receivers))
+            before = {id(entry): entry for entry in side.signal.receivers}
             if as_method:
                 side.signal.connect(Holder([], "gone").method, self.sender(sender))
             else:
