@@ -112,7 +112,10 @@ class Signal(django.dispatch.Signal):
                 raise ValueError(
                     "Signal receivers must accept keyword arguments (**kwargs)."
                 )
-        lookup_key = _lookup_key(receiver, sender, dispatch_uid)
+        if dispatch_uid:
+            lookup_key = dispatch_uid, stock._make_id(sender)
+        else:
+            lookup_key = stock._make_id(receiver), stock._make_id(sender)
         is_async = stock.iscoroutinefunction(receiver)
         if weak:
             receiver, _owner = _weak_reference(self, receiver)
@@ -124,7 +127,10 @@ class Signal(django.dispatch.Signal):
         with self.lock:
             self._clear_dead_receivers()
             routing.add(self, entry)
-            _clear(self.sender_receivers_cache)
+            cache: Any = self.sender_receivers_cache
+            if type(cache) is not _CACHE_TYPE or cache.data:
+                # An empty one, too, would raise and catch a KeyError.
+                cache.clear()
 
     def disconnect(
         self,
@@ -137,11 +143,17 @@ class Signal(django.dispatch.Signal):
         ``receiver`` isn't needed where ``dispatch_uid`` was given. Return
         whether there was such a connection.
         """
-        lookup_key = _lookup_key(receiver, sender, dispatch_uid)
+        if dispatch_uid:
+            lookup_key = dispatch_uid, stock._make_id(sender)
+        else:
+            lookup_key = stock._make_id(receiver), stock._make_id(sender)
         with self.lock:
             self._clear_dead_receivers()
             disconnected = routing.remove(self, lookup_key)
-            _clear(self.sender_receivers_cache)
+            cache: Any = self.sender_receivers_cache
+            if type(cache) is not _CACHE_TYPE or cache.data:
+                # An empty one, too, would raise and catch a KeyError.
+                cache.clear()
         return disconnected
 
     def has_listeners(self, sender: Any = None) -> bool:
@@ -422,12 +434,6 @@ async def _answer_nothing(receivers: list[Receiver]) -> Responses:
     return []
 
 
-def _lookup_key(receiver: Any, sender: Any, dispatch_uid: Any) -> routing.LookupKey:
-    if dispatch_uid:
-        return dispatch_uid, stock._make_id(sender)
-    return stock._make_id(receiver), stock._make_id(sender)
-
-
 def _weak_reference(signal: Signal, receiver: Receiver) -> tuple[Any, Any]:
     """Return a weak reference to ``receiver`` whose death the signal notices.
 
@@ -456,12 +462,6 @@ def _sender_reference(signal: Signal, sender: Any) -> Any:
         return weakref.ref(sender, signal._flag_dead_receivers)
     except TypeError:
         return None
-
-
-def _clear(cache: Any) -> None:
-    # Clearing an empty WeakKeyDictionary raises and catches a KeyError.
-    if type(cache) is not _CACHE_TYPE or cache.data:
-        cache.clear()
 
 
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:

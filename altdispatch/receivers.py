@@ -199,12 +199,12 @@ def hashes_as_it_compares(key: object) -> bool:
     True only of what can't tell either: neither runs code of a program's own.
     """
     kind = type(key)
-    if kind in _VALUE_TYPES:
-        return True
-    if isinstance(key, tuple) and kind is tuple:
-        for part in key:
+    if kind is tuple:
+        for part in key:  # type: ignore[attr-defined]
             if type(part) not in _VALUE_TYPES and not hashes_as_it_compares(part):
                 return False
+        return True
+    if kind in _VALUE_TYPES:
         return True
     return kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
 
@@ -371,8 +371,8 @@ def _find_index(signal: Signal) -> Index | None:
     receivers = signal.receivers
     if type(receivers) is Receivers:
         index: Index | None = receivers.memory
-        if index is not None and index.covers(receivers):
-            return index
+        if index is not None and index.complete and index.length == len(receivers):
+            return index  # As covers() says, without the call.
         return receivers.find_index()
     del receivers  # It would count as somebody else's reference.
     held = vars(signal)
