@@ -332,6 +332,8 @@ class Signal(django.dispatch.Signal):
 OWN_LIVE_RECEIVERS = [Signal._live_receivers]
 OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
 
+_NO_ROUTES = Routes(())
+
 
 def _recall(signal: Signal, sender: Any) -> Routes | None:
     """Return the routes to ``sender`` of a signal that doesn't cache, if known."""
@@ -349,8 +351,15 @@ def _recall(signal: Signal, sender: Any) -> Routes | None:
     except AttributeError:
         # A lock of somebody else's, an RLock maybe.
         return None
+    if not receivers:
+        return _NO_ROUTES
     index: routing.Index | None = receivers.memory
-    if index is None or not index.plain or not index.covers(receivers):
+    if (
+        index is None
+        or not index.plain
+        or not index.complete
+        or index.length != len(receivers)
+    ):
         return None
     sender_key = id(sender)
     return index.routes.get(sender_key if sender_key in index.buckets else NONE_ID)

@@ -387,7 +387,10 @@ def add(signal: Signal, entry: Entry) -> None:
     lookup_key = entry[0]
     index = _find_index(signal)
     receivers: Any = signal.receivers
-    if index is None or not hashes_as_it_compares(lookup_key):
+    if index is None or not (
+        (type(lookup_key[0]) is int and type(lookup_key[1]) is int)
+        or hashes_as_it_compares(lookup_key)
+    ):
         if not any(key == lookup_key for key, _ in _scan(receivers)):
             receivers.append(entry)
     elif not index.has(lookup_key):
@@ -399,7 +402,10 @@ def remove(signal: Signal, lookup_key: LookupKey) -> bool:
     """Remove the first entry with ``lookup_key``; return whether there was one."""
     index = _find_index(signal)
     receivers: Any = signal.receivers
-    if index is not None and hashes_as_it_compares(lookup_key):
+    if index is not None and (
+        (type(lookup_key[0]) is int and type(lookup_key[1]) is int)
+        or hashes_as_it_compares(lookup_key)
+    ):
         found = index.take_out(lookup_key)
         if found is None:
             return False
