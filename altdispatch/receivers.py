@@ -63,10 +63,13 @@ def _forgetting(name: str) -> Callable[..., Any]:
 
     @functools.wraps(edit)
     def edit_and_forget(self: _Remembering[Any], *args: Any, **kwargs: Any) -> Any:
+        # Before, so that what the edit removes dies with it, in the list's order.
+        self.memory = None
         try:
             return edit(self, *args, **kwargs)
         finally:
-            # Also after an error: sort() fails with the list half sorted.
+            # And after, as it may have been made anew meanwhile. Also after an
+            # error: sort() fails with the list half sorted.
             self.memory = None
 
     return edit_and_forget

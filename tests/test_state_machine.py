@@ -290,7 +290,11 @@ class Machine(RuleBasedStateMachine):
     def both(self, number: int, act: Callable[[Side], Any]) -> Any:
         """Let ``act`` happen to both sides of a pair, and compare what comes out."""
         pair = self.sides[number % len(self.sides)]
+        # What only a signal holds is to die after both have acted: the one that
+        # acts last is else the only one that notices.
+        held = [reference() for reference in self.released]
         stock, ours = (self.outcome(side, act) for side in pair)
+        held.clear()
         self.agree(ours == stock, ours, stock)
         return stock
 

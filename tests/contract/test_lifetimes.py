@@ -274,6 +274,30 @@ def test_million_connections_leave_nothing(Signal, caching):
     assert [answer for _, answer in signal.send(Sender)] == ["function"]
 
 
+@pytest.mark.parametrize("strong_first", [False, True])
+@pytest.mark.parametrize("edit", ["clear", "pop all", "slice"])
+def test_order_in_which_an_edit_drops_entries(assert_same, caching, strong_first, edit):
+    """Whether a death is noticed depends on which entry goes first."""
+
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        receiver = make_function()
+        for sender in (Sender, Holder):
+            signal.connect(receiver, sender, weak=(sender is Sender) != strong_first)
+        signal.has_listeners(int)
+        del receiver
+        if edit == "clear":
+            signal.receivers.clear()
+        elif edit == "slice":
+            del signal.receivers[:]
+        else:
+            while signal.receivers:
+                signal.receivers.pop()
+        return signal._dead_receivers, signal.receivers
+
+    assert assert_same(scenario)[1] == []
+
+
 def test_receiver_that_is_reborn_at_the_same_address(assert_same, caching):
     """A new receiver with the id of a dead one is another receiver."""
 
