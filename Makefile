@@ -12,10 +12,11 @@ LABELS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 REQUIREMENTS := $(if $(DJANGO),"Django==$(DJANGO).*",Django)
-SOURCES := $(shell find altdispatch -name '*.py' -o -name '*.typed')
+C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
+SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz bench django-suite lint types docs dist clean
+.PHONY: help demo test fuzz sanitize bench instructions django-suite lint types docs dist clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
@@ -29,8 +30,15 @@ test: $(VENV)/with-test ## run the tests
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
 	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py $(ARGS)
 
+sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgrind: [ARGS="address undefined memcheck debug"]
+	$(BIN)/python tests/sanitize.py $(ARGS)
+
 bench: $(VENV)/with-bench ## measure stock against swapped
 	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python benchmarks/run.py --peers $(ARGS)
+
+instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS="..."]
 	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))
@@ -39,6 +47,7 @@ django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS
 lint: $(VENV)/with-lint ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 
 types: $(VENV)/with-lint ## check types
 	$(BIN)/mypy
@@ -58,7 +67,8 @@ clean: ## remove all that was made
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The package as a user would install it, with the extra of that name.
+# The package with the extra of that name. It's used where it is, and the extension is
+# built into it: the tests and benchmarks are beside it.
 $(VENV)/with-%: $(VENV)/bin/python setup.cfg setup.py pyproject.toml $(SOURCES)
-	$(PIP) install ".[$*]" $(REQUIREMENTS)
+	$(PIP) install --editable ".[$*]" $(REQUIREMENTS)
 	touch $@

@@ -4,10 +4,13 @@ Put ``"altdispatch"`` into INSTALLED_APPS, and every signal of the project is
 dispatched by it.
 """
 
-from .dispatcher import Signal, receiver
+from . import implementations
+from .dispatcher import receiver
 from .swap import Status, install, is_installed, status, uninstall
 
 __version__ = "0.1.0"
+
+Signal = implementations.in_use.Signal
 
 __all__ = [
     "Signal",

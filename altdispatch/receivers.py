@@ -103,7 +103,7 @@ class Receivers(_Remembering[Entry]):
         if index is None or len(self) != index.length:
             # In place before the entries are read: an edit meanwhile, by another
             # thread or in the course of a garbage collection, drops it there.
-            self.memory = index = Index()
+            self.memory = index = new_index()
             index.fill(tuple(self))
         return index if index.covers(self) else None
 
@@ -196,7 +196,11 @@ else:
 _VALUE_TYPES = frozenset({int, str, bytes, bool, type(None)})
 
 
-def hashes_as_it_compares(key: object) -> bool:
+# How deep a tuple may have tuples in it: far below what hashing it can bear.
+_MOST_LEVELS = 5
+
+
+def hashes_as_it_compares(key: object, levels: int = _MOST_LEVELS) -> bool:
     """Return whether a dict finds ``key`` where a scan with ``==`` would.
 
     True only of what can't tell either: neither runs code of a program's own.
@@ -204,7 +208,9 @@ def hashes_as_it_compares(key: object) -> bool:
     kind = type(key)
     if kind is tuple:
         for part in key:  # type: ignore[attr-defined]
-            if type(part) not in _VALUE_TYPES and not hashes_as_it_compares(part):
+            if type(part) not in _VALUE_TYPES and (
+                levels == 0 or not hashes_as_it_compares(part, levels - 1)
+            ):
                 return False
         return True
     if kind in _VALUE_TYPES:
@@ -355,6 +361,10 @@ class Index:
         if routes is None:
             routes = remembered[sender_key] = self.find_routes(sender_key)
         return routes
+
+
+#: Makes an index: this one in Python, or its compiled twin.
+new_index: Callable[[], Index] = Index
 
 
 def _is_shared(held: dict[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import inspect
-import platform
 import re
 import threading
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from typing import Any, TypeGuard
 import django
 import django.dispatch.dispatcher as stock
 
-from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS, Signal
+from . import dispatcher, implementations
+from .implementations import graft
 from .receivers import give_back_lists
 
 # By what _digest() gives, the dispatchers that altdispatch can stand in for, and
@@ -30,6 +30,9 @@ _KNOWN = {
     "b8fc4b9224a8a495": "6.0",
     "c4eaeafc7e79824d": "6.1",
 }
+
+# Swapping back and forth takes the same grafts again.
+_graft = cache(graft)
 
 _lock = threading.Lock()
 # By name, Django's own methods and what stands in their place while swapped.
@@ -46,7 +49,9 @@ class Status:
         installed
             Whether Django's signals are dispatched by altdispatch.
         implementation
-            ``"python"``: the one there is in this version.
+            The one in use: ``"c"``, with the hot paths compiled, or ``"python"``.
+        reason
+            Why it's that one.
         known
             Whether altdispatch knows the dispatcher of this Django.
         django, python
@@ -61,6 +66,7 @@ class Status:
 
     installed: bool
     implementation: str
+    reason: str
     known: bool
     django: str
     python: str
@@ -71,7 +77,7 @@ class Status:
         left_alone = [f"{name} ({by})" for name, by in self.left_alone.items()]
         rows = {
             "installed": "yes" if self.installed else "no",
-            "implementation": self.implementation,
+            "implementation": f"{self.implementation} ({self.reason})",
             "Django": f"{self.django} ({'known' if self.known else 'unknown'})",
             "Python": self.python,
             "swapped": ", ".join(self.swapped) or "nothing",
@@ -99,7 +105,7 @@ def install(force: bool = False) -> bool:
             original = vars(stock.Signal).get(name)
             if _is_djangos_own(original, name):
                 _originals[name] = original
-                _grafts[name] = _graft(method, original)
+                _grafts[name] = _graft(method, original, implementations.in_use.compile)
         for name, graft in _grafts.items():
             setattr(stock.Signal, name, graft)
         return True
@@ -139,6 +145,9 @@ def status() -> Status:
 
     .. versionadded:: 0.1
     """
+    # Slow to import, and not needed before somebody asks.
+    import platform
+
     swapped = []
     left_alone = {}
     for name in _methods():
@@ -149,7 +158,8 @@ def status() -> Status:
             left_alone[name] = _describe(method)
     return Status(
         installed=is_installed(),
-        implementation="python",
+        implementation=implementations.in_use.name,
+        reason=implementations.in_use.reason,
         known=is_known(),
         django=django.get_version(),
         python=platform.python_version(),
@@ -181,12 +191,18 @@ def _djangos_signals() -> list[stock.Signal]:
     return [
         thing
         for thing in gc.get_objects()
-        if issubclass(type(thing), stock.Signal) and not issubclass(type(thing), Signal)
+        if issubclass(type(thing), stock.Signal)
+        and not issubclass(type(thing), dispatcher.Signal)
     ]
 
 
 def _methods() -> dict[str, FunctionType]:
-    return {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
+    """Return the methods of ``Signal``, by name, those of the implementation in use."""
+    return {
+        name: getattr(implementations.in_use.Signal, name)
+        for name, method in vars(dispatcher.Signal).items()
+        if isinstance(method, FunctionType)
+    }
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
@@ -196,25 +212,6 @@ def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
         and method.__globals__ is vars(stock)
         and method.__code__.co_qualname == f"Signal.{name}"
     )
-
-
-@cache
-def _graft(method: FunctionType, original: FunctionType) -> FunctionType:
-    """Return ``method`` as a function that introspection takes for ``original``."""
-    graft = FunctionType(
-        method.__code__,
-        method.__globals__,
-        original.__name__,
-        method.__defaults__,
-        method.__closure__,
-    )
-    for own in (OWN_LIVE_RECEIVERS, OWN_CLEAR_DEAD_RECEIVERS):
-        if method in own:
-            own.append(graft)
-    graft.__doc__ = original.__doc__
-    graft.__module__ = original.__module__
-    graft.__qualname__ = original.__qualname__
-    return graft
 
 
 def _describe(method: Any) -> str:

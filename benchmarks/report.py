@@ -39,6 +39,8 @@ class Line:
     time: str
     ratios: dict[str, Ratio]
     plain: float | None
+    #: The least that each variant, and the plain loop, took.
+    seconds: dict[str, float]
 
     def cells(self) -> list[str]:
         """Return what is in the columns."""
@@ -145,18 +147,24 @@ def make_line(suites: Suites, name: str) -> Line:
     }
     check_answers(name, benchmarks)
     baseline, *others = benchmarks
+    seconds = {
+        variant: min(benchmark.get_values())
+        for variant, benchmark in benchmarks.items()
+    }
     plain = None
     if name + PLAIN_LOOP in suites[baseline].get_benchmark_names():
         loop = suites[baseline].get_benchmark(name + PLAIN_LOOP)
         plain = compare(benchmarks[baseline], loop).median
+        seconds["plain loop"] = min(loop.get_values())
     return Line(
         name=name,
-        time=benchmarks[baseline].format_value(min(benchmarks[baseline].get_values())),
+        time=benchmarks[baseline].format_value(seconds[baseline]),
         ratios={
             variant: compare(benchmarks[baseline], benchmarks[variant])
             for variant in others
         },
         plain=plain,
+        seconds=seconds,
     )
 
 

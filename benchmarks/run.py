@@ -3,6 +3,7 @@
     python benchmarks/run.py                   everything: some minutes
     python benchmarks/run.py --quick           a few rows, roughly: half a minute
     python benchmarks/run.py --only "bound"    the rows with a name that matches
+    python benchmarks/run.py --peers           beside other packages that do the same job
 
 The values are kept under build/bench/, in one pyperf file per variant. A full run also
 writes its table to docs/results/.
@@ -27,6 +28,7 @@ if str(ROOT) not in sys.path:
     # For a script, Python looks in the script's folder; the package is one above.
     sys.path.insert(0, str(ROOT))
 
+from benchmarks import peers, plots  # noqa: E402
 from benchmarks.processes import Worker  # noqa: E402
 from benchmarks.report import Report, make_report  # noqa: E402
 from benchmarks.rows import Row  # noqa: E402
@@ -36,6 +38,10 @@ QUESTIONS = [
     import_module(f"benchmarks.{name}")
     for name in ("send", "connect", "hydrate", "save", "request")
 ]
+
+
+#: What a run compares unless it is told what.
+DISPATCHERS = ["stock", "c", "python"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     effort = QUICK if options.quick else FULL
     if options.rounds:
         effort = replace(effort, rounds=options.rounds)
-    report = run(options.variants, options.only, effort, options.output)
+    variants = options.variants or (peers.VARIANTS if options.peers else DISPATCHERS)
+    questions = [peers] if options.peers else QUESTIONS
+    report = run(variants, options.only, effort, options.output, questions)
     print(report.text())
     table = options.table
     if table is None and not (options.quick or options.only):
-        table = documented_table()
+        table = documented_table("peers" if options.peers else "bench")
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(report.rst(), encoding="utf-8")
+        plots.draw(report, table)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,8 +104,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--variants",
         nargs="+",
         choices=VARIANTS,
-        default=["stock", "python"],
-        help="what to compare with the first of them (stock python)",
+        help=f"what to compare with the first of them ({' '.join(DISPATCHERS)})",
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other packages beside them"
     )
     parser.add_argument(
         "--rounds", type=int, help=f"how many ({FULL.rounds}; quick: {QUICK.rounds})"
@@ -114,18 +125,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def documented_table() -> Path:
+def documented_table(kind: str = "bench") -> Path:
     """Return where the documentation has the table of this Python and this Django."""
     python = "{}.{}".format(*sys.version_info)
     release = "{}.{}".format(*django.VERSION)
-    return ROOT / "docs" / "results" / f"bench-{python}-django{release}.rst"
+    return ROOT / "docs" / "results" / f"{kind}-{python}-django{release}.rst"
 
 
 def run(
-    variants: Sequence[str] = ("stock", "python"),
+    variants: Sequence[str],
     only: str = "",
     effort: Effort = QUICK,
     folder: Path | None = None,
+    questions: Sequence[ModuleType] = (),
 ) -> Report:
     """Measure the rows whose name matches ``only``, and return the report.
 
@@ -134,7 +146,7 @@ def run(
     did not do the same; FileExistsError if there is such a folder already;
     CalledProcessError if a process failed, which has said why on stderr.
     """
-    chosen = choose_rows(only, effort.headlines)
+    chosen = choose_rows(questions or QUESTIONS, only, effort.headlines)
     if folder is None:
         folder = ROOT / "build" / "bench" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
     folder.mkdir(parents=True)
@@ -159,7 +171,9 @@ def run(
     )
 
 
-def choose_rows(only: str, headlines: bool) -> list[tuple[ModuleType, list[Row]]]:
+def choose_rows(
+    questions: Sequence[ModuleType], only: str, headlines: bool
+) -> list[tuple[ModuleType, list[Row]]]:
     """Return the questions with those of their rows that are asked for."""
 
     def wanted(row: Row) -> bool:
@@ -169,7 +183,7 @@ def choose_rows(only: str, headlines: bool) -> list[tuple[ModuleType, list[Row]]
 
     chosen = [
         (question, [row for row in question.ROWS if wanted(row)])
-        for question in QUESTIONS
+        for question in questions
     ]
     chosen = [(question, rows) for question, rows in chosen if rows]
     if not chosen:

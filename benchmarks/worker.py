@@ -75,7 +75,10 @@ def main() -> None:
         "dispatcher": VARIANTS[options.variant](),
         "django_version": django.get_version(),
     }
-    rows = {row.name: row for row in import_module(options.question).ROWS}
+    question = import_module(options.question)
+    if hasattr(question, "use"):
+        question.use(options.variant)
+    rows = {row.name: row for row in question.ROWS}
     sys.stdin.readline()
     benchmarks = [
         benchmark

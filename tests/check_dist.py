@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,9 +14,18 @@ import venv
 from pathlib import Path
 
 
-def check(archive: Path, source: Path, folder: Path) -> None:
-    """Test ``archive`` as installed with the tests of the unpacked ``source``."""
-    environment = folder / archive.name
+NO_COMPILER = {"CC": "false", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"}
+
+
+def check(
+    archive: Path, source: Path, folder: Path, variables: dict[str, str] | None = None
+) -> None:
+    """Test ``archive`` as installed with the tests of the unpacked ``source``.
+
+    ``variables`` are for the environment of what installs and runs it.
+    """
+    os.environ.update(variables or {})
+    environment = Path(tempfile.mkdtemp(dir=folder))
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     run(folder, python, "-m", "pip", "install", "--quiet", archive)
@@ -27,7 +37,8 @@ def check(archive: Path, source: Path, folder: Path) -> None:
     # The package of the tests is to be the installed one, not that of the source.
     found = run(source, python, "-c", "import altdispatch; print(altdispatch.__file__)")
     assert str(environment) in found, found
-    print(f"{archive.name}:", flush=True)
+    status = "import altdispatch; print(altdispatch.status())"
+    print(f"{archive.name}:", run(source, python, "-c", status), flush=True)
     run(source, python, "-m", "pytest", "-q", "tests", show=True)
 
 
@@ -52,6 +63,7 @@ def main(archives: list[Path]) -> None:
         (source / "altdispatch").rename(folder / "not-this-one")
         for path in archives:
             check(path.resolve(), source, folder)
+        check(sdist.resolve(), source, folder, NO_COMPILER)
 
 
 if __name__ == "__main__":

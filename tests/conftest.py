@@ -19,15 +19,24 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def implementation(request: pytest.FixtureRequest) -> str:
-    """The name of an implementation; the test runs with each that is present."""
-    return request.param
+def implementation(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The name of an implementation; the test runs with each that is present.
+
+    It's the one that is swapped in, here and in processes that the test starts.
+    """
+    chosen = IMPLEMENTATIONS[request.param]
+    monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
+    monkeypatch.setattr(altdispatch.receivers, "new_index", chosen.Index)
+    monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
+    return chosen.name
 
 
 @pytest.fixture
 def Signal(implementation: str) -> type:
     """The ``Signal`` of an implementation, beside Django's untouched one."""
-    return IMPLEMENTATIONS[implementation]
+    return IMPLEMENTATIONS[implementation].Signal
 
 
 @pytest.fixture

@@ -1,7 +1,13 @@
 """The implementations of the dispatcher that are present."""
 
-import altdispatch.dispatcher
+from altdispatch import implementations
 
-#: By name, the ``Signal`` of each. Every test that takes the fixture ``Signal`` or
-#: ``swapped``, or compares by ``assert_same``, runs once with each of them.
-IMPLEMENTATIONS = {"python": altdispatch.dispatcher.Signal}
+#: By name. Every test that takes the fixture ``Signal`` or ``swapped``, or compares by
+#: ``assert_same``, runs once with each of them.
+IMPLEMENTATIONS = {
+    each.name: each
+    for each in (
+        implementations.in_python("a test asks for it"),
+        implementations.in_use,
+    )
+}

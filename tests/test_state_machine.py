@@ -770,7 +770,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_state_machine(implementation: str) -> None:
-    ours = IMPLEMENTATIONS[implementation]
+    ours = IMPLEMENTATIONS[implementation].Signal
     machine = type("Machine", (Machine,), {"ours": ours})
     fuzzing = "ALTDISPATCH_FUZZ" in os.environ  # How many runs, by `make fuzz`.
     run_state_machine_as_test(

@@ -462,7 +462,9 @@ def test_second_signal_is_refused_when_a_receiver_is_called(assert_same, caching
 # send_robust.
 
 
-def test_send_robust_logs_and_returns_an_exception(assert_same, caching, caplog):
+def test_send_robust_logs_and_returns_an_exception(
+    assert_same, implementation, caching, caplog
+):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         caplog.clear()
@@ -482,6 +484,8 @@ def test_send_robust_logs_and_returns_an_exception(assert_same, caching, caplog)
         while traceback:
             frames.append(traceback.tb_frame.f_code.co_name)
             traceback = traceback.tb_next
+        if implementation == "c" and frames[0] == "send_robust":
+            del frames[0]  # A compiled one has no frame.
         return (
             repr(error),
             answer[1],
@@ -495,7 +499,8 @@ def test_send_robust_logs_and_returns_an_exception(assert_same, caching, caplog)
         )
 
     outcome = assert_same(scenario)
-    assert outcome[:3] == ("ValueError('this')", "answer", ["send_robust", "fails"])
+    frames = ["fails"] if implementation == "c" else ["send_robust", "fails"]
+    assert outcome[:3] == ("ValueError('this')", "answer", frames)
     assert outcome[3:5] == ("django.dispatch", logging.ERROR)
 
 

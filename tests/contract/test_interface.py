@@ -89,7 +89,9 @@ def test_introspection_swapped_is_that_of_stock(assert_same_swapped, method):
             function.__kwdefaults__,
             vars(function),
             repr(function)[: len(f"<function Signal.{method} at")],
-            type(function),
+            inspect.isfunction(function),
+            # A compiled one differs on 3.11: see tests/test_differences.py.
+            type(function) if sys.version_info >= (3, 12) else None,
         )
 
     assert assert_same_swapped(introspect)[1] == method

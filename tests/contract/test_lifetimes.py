@@ -240,13 +240,7 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
 
     def count():
         gc.collect()
-        index = signal.receivers.memory
-        return (
-            len(gc.get_objects()),
-            len(signal.sender_receivers_cache),
-            len(index.buckets),
-            len(index.routes),
-        )
+        return len(gc.get_objects()), len(signal.sender_receivers_cache)
 
     for _ in range(100):
         signal.send(Holder())
@@ -254,7 +248,7 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
     for _ in range(1_000_000):
         signal.send(Holder())
     after = count()
-    assert after[1:] == before[1:]
+    assert after[1] == before[1]
     assert after[0] - before[0] < 50
 
 
@@ -270,7 +264,7 @@ def test_million_connections_leave_nothing(Signal, caching):
         signal.disconnect(goes, sender=Sender)
     index = signal.receivers.memory
     assert len(signal.receivers) == 1
-    assert index is None or len(index.gone) <= 102
+    assert index is None or not index.is_worn()
     assert [answer for _, answer in signal.send(Sender)] == ["function"]
 
 

@@ -1,0 +1,373 @@
+/* Who is to be called: from a sender to its routes, and from these to receivers. */
+
+#ifndef ALTDISPATCH_ROUTES_H
+#define ALTDISPATCH_ROUTES_H
+
+#include "index.h"
+#include "state.h"
+
+#define SMALL_CROWD 16
+
+typedef enum {
+    FOUND,
+    NOBODY,
+    UNKNOWN, /* without an error: it's for Python to find out */
+    FAILED,  /* with an error */
+} answer;
+
+/* Strong references to receivers, in the order in which they are to be called. */
+typedef struct {
+    PyObject **items;
+    Py_ssize_t count;
+    PyObject *small[SMALL_CROWD];
+} crowd;
+
+static inline PyObject *
+get(PyObject *dict, PyObject *name)
+{
+    /* Both are exact: nothing can go wrong. */
+    return PyDict_GetItemWithError(dict, name);
+}
+
+/* Return whether nobody has the signal's lock. Where nobody can tell, nobody has. */
+static inline int
+is_unlocked(module_state *state, PyObject *lock)
+{
+    if (lock == NULL || !Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
+        return 0;
+    }
+    PyObject *locked = PyObject_CallMethodNoArgs(lock, state->names.locked);
+    Py_XDECREF(locked); /* True and False stay. */
+    return locked == Py_False;
+}
+
+/* Return whether the keys of entries are made as ever, by Django's own function. */
+static inline int
+makes_ids(module_state *state)
+{
+    return get(PyModule_GetDict(state->owned.stock), state->names.make_id)
+           == state->owned.make_id;
+}
+
+/* Return the index of `receivers`, borrowed, if it's a compiled one and good. */
+static inline index_object *
+get_index(module_state *state, PyObject *receivers)
+{
+    if (!Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type)) {
+        return NULL;
+    }
+    PyObject *memory = get_slot(receivers, state->memory);
+    if (memory == NULL || !Py_IS_TYPE(memory, (PyTypeObject *)state->owned.index_type)
+        || !covers((index_object *)memory, receivers)) {
+        return NULL;
+    }
+    return (index_object *)memory;
+}
+
+/* Return the key that a sender is registered by, if it's its id; NULL with an error, or
+ * without one if it may be something else. */
+static PyObject *
+make_sender_key(module_state *state, PyObject *sender)
+{
+    PyObject *function;
+    int found = optional_attribute(sender, state->names.func, &function);
+    if (found != 0) {
+        Py_XDECREF(function);
+        return NULL;
+    }
+    return PyLong_FromVoidPtr(sender);
+}
+
+/* Have the cache, whose `data` and `remove` these are, remember a sender's routes. */
+static answer
+cache_routes(module_state *state, index_object *index, PyObject *sender, PyObject *data,
+             PyObject *remove, PyObject **routes)
+{
+    PyObject *key = make_sender_key(state, sender);
+    if (key == NULL) {
+        return PyErr_Occurred() ? FAILED : UNKNOWN;
+    }
+    PyObject *found = find_routes(state, index, key);
+    Py_DECREF(key);
+    if (found == NULL) {
+        return FAILED;
+    }
+    int is_any = PyList_GET_SIZE(found) > 0;
+    PyObject *reference = PyWeakref_NewRef(sender, remove);
+    if (reference == NULL
+        || PyDict_SetItem(data, reference, is_any ? found : state->owned.no_receivers)
+               < 0) {
+        Py_XDECREF(reference);
+        Py_DECREF(found);
+        return FAILED;
+    }
+    Py_DECREF(reference);
+    if (!is_any) {
+        Py_DECREF(found);
+        return NOBODY;
+    }
+    *routes = found;
+    return FOUND;
+}
+
+/* Find the routes of a sender that isn't in the signal's cache, and put them there. */
+static answer
+learn_routes(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
+             PyObject *data, PyObject *remove, PyObject **routes)
+{
+    PyObject *lock = get(held, state->names.lock);
+    index_object *index = get_index(state, receivers);
+    if (index == NULL || remove == NULL || !makes_ids(state)
+        || get(held, state->names.clear_dead_receivers) != NULL
+        || !is_unlocked(state, lock)) {
+        return UNKNOWN;
+    }
+    Py_INCREF(lock);
+    PyObject *acquired = PyObject_CallMethodNoArgs(lock, state->names.acquire);
+    if (acquired == NULL) {
+        Py_DECREF(lock);
+        return FAILED;
+    }
+    Py_DECREF(acquired);
+    Py_INCREF(index);
+    Py_INCREF(remove);
+    answer answer = cache_routes(state, index, sender, data, remove, routes);
+    Py_DECREF(remove);
+    Py_DECREF(index);
+    PyObject *error = answer == FAILED ? take_raised_exception() : NULL;
+    PyObject *released = PyObject_CallMethodNoArgs(lock, state->names.release);
+    Py_DECREF(lock);
+    if (released == NULL) {
+        if (answer == FOUND) {
+            Py_CLEAR(*routes);
+        }
+        Py_XDECREF(error);
+        return FAILED;
+    }
+    Py_DECREF(released);
+    if (error != NULL) {
+        raise_exception(error);
+    }
+    return answer;
+}
+
+/* Find what the cache of a signal has for `sender`, or put it there. A list in
+ * `*routes` is owned by the caller. */
+static inline answer
+recall_cached(module_state *state, PyObject *held, PyObject *receivers,
+              PyObject *sender, PyObject **routes)
+{
+    PyObject *cache = get(held, state->names.sender_receivers_cache);
+    if (cache == NULL || !Py_IS_TYPE(cache, (PyTypeObject *)state->owned.cache_type)) {
+        return UNKNOWN;
+    }
+    PyObject *contents = instance_dict(cache);
+    PyObject *data = contents == NULL ? NULL : get(contents, state->names.data);
+    if (data == NULL || !PyDict_CheckExact(data)) {
+        return UNKNOWN;
+    }
+    if (!PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender))) {
+        return UNKNOWN; /* There's an error due. */
+    }
+    Py_INCREF(data); /* Making a reference may collect garbage. */
+    PyObject *reference = PyWeakref_NewRef(sender, NULL);
+    if (reference == NULL) {
+        Py_DECREF(data);
+        return FAILED;
+    }
+    answer answer = UNKNOWN;
+    PyObject *found = PyDict_GetItemWithError(data, reference);
+    Py_DECREF(reference);
+    if (found == state->owned.no_receivers) {
+        answer = NOBODY;
+    }
+    else if (found == NULL) {
+        answer = PyErr_Occurred()
+                     ? FAILED
+                     : learn_routes(state, held, receivers, sender, data,
+                                    get(contents, state->names.remove), routes);
+    }
+    else if (Py_IS_TYPE(found, (PyTypeObject *)state->owned.routes_type)
+             || PyList_CheckExact(found)) {
+        *routes = Py_NewRef(found);
+        answer = FOUND;
+    }
+    Py_DECREF(data);
+    return answer;
+}
+
+/* Find what the index of the receivers of a signal remembers for `sender`. */
+static inline answer
+recall_indexed(module_state *state, PyObject *held, PyObject *receivers,
+               PyObject *sender, PyObject **routes)
+{
+    PyObject *cache = get(held, state->names.sender_receivers_cache);
+    if (!Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type)
+        || cache == NULL || !PyDict_CheckExact(cache) || PyDict_GET_SIZE(cache) != 0
+        || get(held, state->names.clear_dead_receivers) != NULL || !makes_ids(state)
+        || !is_unlocked(state, get(held, state->names.lock))) {
+        return UNKNOWN;
+    }
+    if (PyList_GET_SIZE(receivers) == 0) {
+        return NOBODY;
+    }
+    index_object *index = get_index(state, receivers);
+    if (index == NULL || !index->plain) {
+        return UNKNOWN;
+    }
+    PyObject *key = PyLong_FromVoidPtr(sender);
+    if (key == NULL) {
+        return FAILED;
+    }
+    PyObject *found = PyDict_GetItemWithError(index->routes, key);
+    if (found == NULL && find_node(&index->by_sender, NULL, key) == NULL) {
+        found = PyDict_GetItemWithError(index->routes, state->owned.none_id);
+    }
+    Py_DECREF(key);
+    if (found == NULL) {
+        return UNKNOWN;
+    }
+    *routes = Py_NewRef(found);
+    return FOUND;
+}
+
+/* Find the routes of a sender of a signal whose class is plain. `held` is the signal's
+ * __dict__. */
+static inline answer
+recall(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
+       PyObject **routes)
+{
+    if (get(held, state->names.dead_receivers) != Py_False
+        || get(held, state->names.live_receivers) != NULL) {
+        return UNKNOWN;
+    }
+    PyObject *use_caching = get(held, state->names.use_caching);
+    if (use_caching == Py_True) {
+        return recall_cached(state, held, receivers, sender, routes);
+    }
+    if (use_caching == Py_False) {
+        return recall_indexed(state, held, receivers, sender, routes);
+    }
+    return UNKNOWN;
+}
+
+/* Return what a reference refers to: a new reference, or NULL with an error, or NULL
+ * without one if it is dead. */
+static inline PyObject *
+resolve_reference(module_state *state, PyObject *reference)
+{
+    if (Py_IS_TYPE(reference, &_PyWeakref_RefType)) {
+        return referent(reference);
+    }
+    if (Py_IS_TYPE(reference, (PyTypeObject *)state->owned.weak_method_type)
+        && get_slot(reference, state->weak_method_kind) == (PyObject *)&PyMethod_Type) {
+        PyObject *function_ref = get_slot(reference, state->weak_method_function);
+        if (function_ref != NULL && Py_IS_TYPE(function_ref, &_PyWeakref_RefType)) {
+            PyObject *method = NULL;
+            PyObject *owner = referent(reference);
+            PyObject *function = referent(function_ref);
+            if (owner != NULL && function != NULL) {
+                method = PyMethod_New(function, owner);
+            }
+            Py_XDECREF(owner);
+            Py_XDECREF(function);
+            return method;
+        }
+    }
+    PyObject *object = PyObject_CallNoArgs(reference);
+    if (object == Py_None) {
+        Py_CLEAR(object);
+    }
+    return object;
+}
+
+/* Find the receiver of a route, if it and the sender it registered for are alive. The
+ * reference in `*receiver` is a new one. */
+static inline answer
+resolve_route(module_state *state, PyObject *route, PyObject **receiver)
+{
+    if (!PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != state->route_length
+        || PyTuple_GET_ITEM(route, state->route_length - 1) != Py_False) {
+        return UNKNOWN;
+    }
+    PyObject *object = PyTuple_GET_ITEM(route, 0);
+    if (!PyWeakref_Check(object)) {
+        Py_INCREF(object);
+    }
+    else {
+        object = resolve_reference(state, object);
+        if (object == NULL) {
+            return PyErr_Occurred() ? FAILED : NOBODY;
+        }
+    }
+    if (state->route_length == 3) {
+        PyObject *sender_ref = PyTuple_GET_ITEM(route, 1);
+        if (sender_ref != Py_None) {
+            if (!Py_IS_TYPE(sender_ref, &_PyWeakref_RefType)) {
+                Py_DECREF(object);
+                return UNKNOWN;
+            }
+            PyObject *sender = referent(sender_ref);
+            if (sender == NULL) {
+                Py_DECREF(object);
+                return NOBODY;
+            }
+            Py_DECREF(sender);
+        }
+    }
+    *receiver = object;
+    return FOUND;
+}
+
+static void
+dismiss(crowd *crowd)
+{
+    while (crowd->count > 0) {
+        Py_DECREF(crowd->items[--crowd->count]);
+    }
+    if (crowd->items != crowd->small) {
+        PyMem_Free(crowd->items);
+    }
+}
+
+/* Gather the receivers of `routes`. After FOUND and NOBODY, dismiss() is due; NOBODY
+ * has the same as FOUND, of nothing. */
+static answer
+resolve(module_state *state, PyObject *routes, crowd *crowd)
+{
+    Py_ssize_t room = PyList_GET_SIZE(routes);
+    crowd->count = 0;
+    crowd->items = crowd->small;
+    if (room > SMALL_CROWD) {
+        crowd->items = PyMem_New(PyObject *, room);
+        if (crowd->items == NULL) {
+            PyErr_NoMemory();
+            return FAILED;
+        }
+    }
+    answer answer = FOUND;
+    /* A collection of garbage may run any code, which may edit the list. */
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(routes); i++) {
+        PyObject *receiver = NULL;
+        if (crowd->count == room) {
+            answer = UNKNOWN;
+            break;
+        }
+        PyObject *route = Py_NewRef(PyList_GET_ITEM(routes, i));
+        answer = resolve_route(state, route, &receiver);
+        Py_DECREF(route);
+        if (answer == FOUND) {
+            crowd->items[crowd->count++] = receiver;
+        }
+        else if (answer != NOBODY) {
+            break;
+        }
+    }
+    if (answer == UNKNOWN || answer == FAILED) {
+        dismiss(crowd);
+        return answer;
+    }
+    return crowd->count > 0 ? FOUND : NOBODY;
+}
+
+#endif

@@ -1,0 +1,502 @@
+/* The hot paths of altdispatch/dispatcher.py, compiled.
+ *
+ * A method here does what the function of its name does there, in the same order, for
+ * the signals, senders and receivers that nearly all are. Everything else, it leaves to
+ * that function, before it has done anything that could be noticed. So whatever is not
+ * found here is found there; both work on the same objects, those of receivers.py.
+ */
+
+#include "_headers/call.h"
+#include "_headers/compat.h"
+#include "_headers/guard.h"
+#include "_headers/index.h"
+#include "_headers/method.h"
+#include "_headers/routes.h"
+#include "_headers/state.h"
+
+/* Find the receivers of `sender`. After FOUND and NOBODY, dismiss() is due. */
+static answer
+find_crowd(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
+           crowd *crowd)
+{
+    PyObject *routes = NULL;
+    crowd->count = 0;
+    crowd->items = crowd->small;
+    Py_INCREF(held);
+    Py_INCREF(receivers);
+    answer answer = recall(state, held, receivers, sender, &routes);
+    Py_DECREF(receivers);
+    Py_DECREF(held);
+    if (answer != FOUND) {
+        return answer;
+    }
+    answer = resolve(state, routes, crowd);
+    Py_DECREF(routes);
+    return answer;
+}
+
+/* Return the signal's `receivers`, borrowed, and its __dict__, if that is all there is
+ * to it; NULL, without an error, if not. */
+static inline PyObject *
+look_at_signal(module_state *state, PyObject *signal, PyObject *sender, PyObject **held)
+{
+    if (!is_plain_type(state, Py_TYPE(signal)) || !hashes_unnoticed(sender)) {
+        return NULL;
+    }
+    *held = instance_dict(signal);
+    PyObject *receivers = *held == NULL ? NULL : get(*held, state->names.receivers);
+    if (receivers == NULL
+        || (!Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type)
+            && !PyList_CheckExact(receivers))) {
+        return NULL;
+    }
+    return receivers;
+}
+
+/* `def has_listeners(self, sender=None)` */
+static PyObject *
+has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
+              PyObject *names)
+{
+    module_state *state = the_state;
+    Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
+    PyObject *held, *receivers;
+    crowd crowd;
+    if (state != NULL && names == NULL && (count == 1 || count == 2)) {
+        PyObject *sender = count == 2 ? args[1] : Py_None;
+        receivers = look_at_signal(state, args[0], sender, &held);
+        if (receivers != NULL) {
+            answer answer = find_crowd(state, held, receivers, sender, &crowd);
+            if (answer == FAILED) {
+                return NULL;
+            }
+            if (answer != UNKNOWN) {
+                dismiss(&crowd);
+                return PyBool_FromLong(answer == FOUND);
+            }
+        }
+    }
+    return call_python(self, args, flagged_count, names);
+}
+
+/* Append `(receiver, response)` and let go of the response. */
+static inline int
+append_response(PyObject *responses, PyObject *receiver, PyObject *response)
+{
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(response);
+        return -1;
+    }
+    PyTuple_SET_ITEM(pair, 0, Py_NewRef(receiver));
+    PyTuple_SET_ITEM(pair, 1, response);
+    int failed = PyList_Append(responses, pair);
+    Py_DECREF(pair);
+    return failed;
+}
+
+/* Return a new empty list with room for so many items. */
+static inline PyObject *
+new_responses(Py_ssize_t count)
+{
+    PyObject *responses = PyList_New(count);
+    if (responses != NULL) {
+        Py_SET_SIZE(responses, 0);
+    }
+    return responses;
+}
+
+/* Have the error that a receiver raised logged, and return it; NULL with an error if
+ * it isn't one that is caught, or if logging fails. */
+static PyObject *
+log_failure(module_state *state, PyObject *signal, PyObject *receiver)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return NULL;
+    }
+    PyObject *error = take_raised_exception();
+    /* As in an `except` clause: sys.exc_info() tells of it meanwhile. */
+    PyObject *handled = PyErr_GetHandledException();
+    PyErr_SetHandledException(error);
+    PyObject *logged = PyObject_CallMethodObjArgs(
+        signal, state->names.log_robust_failure, receiver, error, NULL);
+    PyErr_SetHandledException(handled);
+    Py_XDECREF(handled);
+    if (logged == NULL) {
+        Py_DECREF(error);
+        return NULL;
+    }
+    Py_DECREF(logged);
+    return error;
+}
+
+/* Call the receivers, and return a list of what they answered. */
+static PyObject *
+call_crowd(module_state *state, call *call, crowd *crowd, int robust)
+{
+    PyObject *responses = new_responses(crowd->count);
+    if (responses == NULL || set_out_arguments(call) < 0) {
+        Py_XDECREF(responses);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < crowd->count; i++) {
+        PyObject *response = call_receiver(call, crowd->items[i]);
+        if (response == NULL && robust) {
+            response = log_failure(state, call->signal, crowd->items[i]);
+        }
+        if (response == NULL
+            || append_response(responses, crowd->items[i], response) < 0) {
+            Py_DECREF(responses);
+            return NULL;
+        }
+    }
+    return responses;
+}
+
+/* Return the responses to a send that is plain in all regards. NULL without an error:
+ * it isn't, and nothing has been done. */
+static inline PyObject *
+dispatch(module_state *state, call *call, int robust)
+{
+    PyObject *held;
+    PyObject *receivers = look_at_signal(state, call->signal, call->sender, &held);
+    if (receivers == NULL || call->signal == state->owned.needs_frame) {
+        return NULL;
+    }
+    if (PyList_GET_SIZE(receivers) == 0) {
+        return PyList_New(0);
+    }
+    crowd crowd;
+    PyObject *responses = NULL;
+    answer answer = find_crowd(state, held, receivers, call->sender, &crowd);
+    if (answer == UNKNOWN || answer == FAILED) {
+        return NULL;
+    }
+    if (answer == NOBODY) {
+        responses = PyList_New(0);
+    }
+    else if (Py_EnterRecursiveCall(" while sending a signal") == 0) {
+        responses = call_crowd(state, call, &crowd, robust);
+        Py_LeaveRecursiveCall();
+    }
+    dismiss(&crowd);
+    return responses;
+}
+
+static inline PyObject *
+send_or_call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
+                    PyObject *names, int robust)
+{
+    module_state *state = the_state;
+    call call;
+    int begun = 0;
+    if (state != NULL) {
+        begun =
+            begin_call(state, &call, args, PyVectorcall_NARGS(flagged_count), names);
+    }
+    if (begun < 0) {
+        return NULL;
+    }
+    if (begun) {
+        PyObject *responses = dispatch(state, &call, robust);
+        end_call(&call);
+        if (responses != NULL || PyErr_Occurred()) {
+            return responses;
+        }
+    }
+    return call_python(self, args, flagged_count, names);
+}
+
+/* `def send(self, sender, **named)` */
+static PyObject *
+send(PyObject *self, PyObject *const *args, size_t flagged_count, PyObject *names)
+{
+    return send_or_call_python(self, args, flagged_count, names, 0);
+}
+
+/* `def send_robust(self, sender, **named)` */
+static PyObject *
+send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
+            PyObject *names)
+{
+    return send_or_call_python(self, args, flagged_count, names, 1);
+}
+
+/* `def _live_receivers(self, sender)` */
+static PyObject *
+live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
+               PyObject *names)
+{
+    module_state *state = the_state;
+    PyObject *held, *receivers;
+    if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
+        && (receivers = look_at_signal(state, args[0], args[1], &held)) != NULL) {
+        crowd crowd;
+        answer answer = find_crowd(state, held, receivers, args[1], &crowd);
+        if (answer == FAILED) {
+            return NULL;
+        }
+        if (answer != UNKNOWN) {
+            PyObject *living = PyList_New(crowd.count);
+            for (Py_ssize_t i = 0; living != NULL && i < crowd.count; i++) {
+                PyList_SET_ITEM(living, i, Py_NewRef(crowd.items[i]));
+            }
+            dismiss(&crowd);
+            if (living == NULL) {
+                return NULL;
+            }
+            return Py_BuildValue("N[]", living);
+        }
+    }
+    return call_python(self, args, flagged_count, names);
+}
+
+/* `def compile(function)`: return what to use in the place of a function of one of the
+ * names below, which was made for this; another function is returned as it is. */
+static PyObject *
+speedups_compile(PyObject *module, PyObject *function)
+{
+    static const struct {
+        const char *name;
+        vectorcallfunc vectorcall;
+    } compiled[] = {
+        {"has_listeners", has_listeners},
+        {"send", send},
+        {"send_robust", send_robust},
+        {"_live_receivers", live_receivers},
+    };
+    if (!PyFunction_Check(function)) {
+        return PyErr_Format(PyExc_TypeError, "%R is no function", function);
+    }
+    PyObject *name = ((PyFunctionObject *)function)->func_name;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(compiled); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, compiled[i].name) == 0) {
+            return new_method(PyModule_GetState(module), function,
+                              compiled[i].vectorcall);
+        }
+    }
+    return Py_NewRef(function);
+}
+
+/* Find where in the objects of a class one of its slots is. */
+static int
+find_slot(PyObject *type, const char *name, Py_ssize_t *offset)
+{
+    PyObject *slot = PyObject_GetAttrString(type, name);
+    if (slot == NULL) {
+        return -1;
+    }
+    if (!Py_IS_TYPE(slot, &PyMemberDescr_Type)) {
+        PyErr_Format(PyExc_ImportError, "%R has no slot %s", type, name);
+        Py_DECREF(slot);
+        return -1;
+    }
+    *offset = ((PyMemberDescrObject *)slot)->d_member->offset;
+    Py_DECREF(slot);
+    return 0;
+}
+
+static int
+load_names(owned_names *names)
+{
+    const struct {
+        PyObject **name;
+        const char *text;
+    } texts[] = {
+        {&names->clear_dead_receivers, "_clear_dead_receivers"},
+        {&names->acquire, "acquire"},
+        {&names->data, "data"},
+        {&names->dead_receivers, "_dead_receivers"},
+        {&names->func, "__func__"},
+        {&names->live_receivers, "_live_receivers"},
+        {&names->lock, "lock"},
+        {&names->locked, "locked"},
+        {&names->log_robust_failure, "_log_robust_failure"},
+        {&names->make_id, "_make_id"},
+        {&names->receivers, "receivers"},
+        {&names->release, "release"},
+        {&names->remove, "_remove"},
+        {&names->sender, "sender"},
+        {&names->sender_receivers_cache, "sender_receivers_cache"},
+        {&names->signal, "signal"},
+        {&names->use_caching, "use_caching"},
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(texts); i++) {
+        *texts[i].name = PyUnicode_InternFromString(texts[i].text);
+        if (*texts[i].name == NULL) {
+            return -1;
+        }
+    }
+    names->signal_and_sender = PyTuple_Pack(2, names->signal, names->sender);
+    return names->signal_and_sender == NULL ? -1 : 0;
+}
+
+static int
+load_objects(owned_objects *owned)
+{
+    const struct {
+        PyObject **object;
+        const char *module;
+        const char *name;
+    } objects[] = {
+        {&owned->receivers_type, "altdispatch.receivers", "Receivers"},
+        {&owned->routes_type, "altdispatch.receivers", "Routes"},
+        {&owned->none_id, "altdispatch.receivers", "NONE_ID"},
+        {&owned->make_id, "altdispatch.dispatcher", "_make_id"},
+        {&owned->no_receivers, "altdispatch.dispatcher", "NO_RECEIVERS"},
+        {&owned->stock, "altdispatch.dispatcher", "stock"},
+        {&owned->own_live_receivers, "altdispatch.dispatcher", "OWN_LIVE_RECEIVERS"},
+        {&owned->own_clear_dead_receivers, "altdispatch.dispatcher",
+         "OWN_CLEAR_DEAD_RECEIVERS"},
+        {&owned->needs_frame, "django.core.signals", "setting_changed"},
+        {&owned->cache_type, "weakref", "WeakKeyDictionary"},
+        {&owned->weak_method_type, "weakref", "WeakMethod"},
+        {&owned->lock_type, "_thread", "LockType"},
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
+        PyObject *module = PyImport_ImportModule(objects[i].module);
+        if (module == NULL) {
+            return -1;
+        }
+        *objects[i].object = PyObject_GetAttrString(module, objects[i].name);
+        Py_DECREF(module);
+        if (*objects[i].object == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+load_layout(module_state *state)
+{
+    const struct {
+        PyObject *type;
+        const char *name;
+        Py_ssize_t *offset;
+    } slots[] = {
+        {state->owned.receivers_type, "memory", &state->memory},
+        {state->owned.weak_method_type, "_func_ref", &state->weak_method_function},
+        {state->owned.weak_method_type, "_meth_type", &state->weak_method_kind},
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(slots); i++) {
+        if (find_slot(slots[i].type, slots[i].name, slots[i].offset) < 0) {
+            return -1;
+        }
+    }
+    PyObject *releases = PyImport_ImportModule("altdispatch.releases");
+    PyObject *length =
+        releases == NULL ? NULL : PyObject_GetAttrString(releases, "ENTRY_LENGTH");
+    Py_XDECREF(releases);
+    if (length == NULL) {
+        return -1;
+    }
+    /* A route is an entry without its lookup key. */
+    state->route_length = PyLong_AsSsize_t(length) - 1;
+    Py_DECREF(length);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+speedups_exec(PyObject *module)
+{
+    if (the_state != NULL) {
+        PyErr_SetString(PyExc_ImportError,
+                        "another interpreter of this process has it, or an earlier "
+                        "import");
+        return -1;
+    }
+    module_state *state = PyModule_GetState(module);
+    state->owned.index_type = PyType_FromModuleAndSpec(module, &index_spec, NULL);
+    if (state->owned.index_type == NULL
+        || PyModule_AddType(module, (PyTypeObject *)state->owned.index_type) < 0) {
+        return -1;
+    }
+#if PY_VERSION_HEX < 0x030C0000
+    state->owned.method_type = PyType_FromModuleAndSpec(module, &method_spec, NULL);
+    if (state->owned.method_type == NULL) {
+        return -1;
+    }
+#endif
+    if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0) {
+        return -1;
+    }
+    if (load_layout(state) < 0) {
+        return -1;
+    }
+    the_state = state;
+    return 0;
+}
+
+static int
+speedups_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject **owned = (PyObject **)&state->owned;
+    for (size_t i = 0; i < sizeof(owned_objects) / sizeof(PyObject *); i++) {
+        Py_VISIT(owned[i]);
+    }
+    return 0;
+}
+
+static int
+speedups_clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject **owned = (PyObject **)&state->owned;
+    for (size_t i = 0; i < sizeof(owned_objects) / sizeof(PyObject *); i++) {
+        Py_CLEAR(owned[i]);
+    }
+    return 0;
+}
+
+static void
+speedups_free(void *module)
+{
+    module_state *state = PyModule_GetState(module);
+    if (the_state == state) {
+        the_state = NULL;
+    }
+    PyObject **names = (PyObject **)&state->names;
+    for (size_t i = 0; i < sizeof(owned_names) / sizeof(PyObject *); i++) {
+        Py_CLEAR(names[i]);
+    }
+    for (size_t i = 0; i < CALL_SITES; i++) {
+        Py_CLEAR(state->call_sites[i].incoming);
+        Py_CLEAR(state->call_sites[i].outgoing);
+    }
+    (void)speedups_clear(module);
+}
+
+static PyMethodDef speedups_methods[] = {
+    {"compile", speedups_compile, METH_O,
+     PyDoc_STR("compile($module, function, /)\n--\n\n"
+               "Return what to use in the place of the function.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot speedups_slots[] = {
+    {Py_mod_exec, speedups_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef speedups_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "altdispatch._speedups",
+    .m_doc = "The hot paths of altdispatch.dispatcher, compiled.",
+    .m_size = sizeof(module_state),
+    .m_methods = speedups_methods,
+    .m_slots = speedups_slots,
+    .m_traverse = speedups_traverse,
+    .m_clear = speedups_clear,
+    .m_free = speedups_free,
+};
+
+PyMODINIT_FUNC
+PyInit__speedups(void)
+{
+    return PyModuleDef_Init(&speedups_module);
+}

@@ -1,0 +1,128 @@
+"""Which of the two implementations of the dispatcher is in use, and why.
+
+``dispatcher.py`` is complete. Where the extension was built, it handles the calls of
+the methods that cost most; what is unusual about them, it leaves to those in Python.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import FunctionType
+from typing import NamedTuple
+
+from . import receivers
+from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS, Signal
+from .receivers import Index
+
+Compile = Callable[[FunctionType], FunctionType]
+
+
+class Implementation(NamedTuple):
+    """One of the two.
+
+    Attributes:
+
+        name
+            ``"c"`` or ``"python"``.
+        reason
+            Why it's this one.
+        Signal
+            The class of its signals.
+        Index
+            That of the index of its receivers.
+        compile
+            Makes the extension handle the calls of a new function, if it has code for
+            one of that name, and returns what is to be used in its place.
+    """
+
+    name: str
+    reason: str
+    Signal: type[Signal]
+    Index: type[Index]
+    compile: Compile
+
+
+def graft(
+    method: FunctionType, original: FunctionType, compile: Compile
+) -> FunctionType:
+    """Return a copy of a method of ours that introspection takes for ``original``."""
+    copy = FunctionType(
+        method.__code__,
+        method.__globals__,
+        original.__name__,
+        method.__defaults__,
+        method.__closure__,
+    )
+    copy.__doc__ = original.__doc__
+    copy.__module__ = original.__module__
+    copy.__qualname__ = original.__qualname__
+    copy.__annotations__ = original.__annotations__.copy()
+    copy = compile(copy)
+    for own in (OWN_LIVE_RECEIVERS, OWN_CLEAR_DEAD_RECEIVERS):
+        if method in own:
+            own.append(copy)
+    return copy
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
+def _compiled() -> Implementation:
+    """Return the one with the extension; raise ImportError if that can't be had."""
+    from . import _speedups
+
+    methods = {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
+    written_after = {method.__code__ for method in methods.values()}
+
+    def compile(function: FunctionType) -> FunctionType:
+        # Not one that somebody has put in the place of a method since.
+        if function.__code__ in written_after:
+            return _speedups.compile(function)
+        return function
+
+    contents = {
+        "__doc__": Signal.__doc__,
+        "__module__": "altdispatch",
+        **{name: graft(method, method, compile) for name, method in methods.items()},
+    }
+    return Implementation(
+        name="c",
+        reason="the extension is there",
+        Signal=type("Signal", (Signal,), contents),
+        Index=_speedups.Index,
+        compile=compile,
+    )
+
+
+def in_python(reason: str) -> Implementation:
+    """Return the one that is always there."""
+    return Implementation("python", reason, Signal, Index, lambda function: function)
+
+
+def _choose() -> Implementation:
+    """Return what the environment asks for, as far as it's there.
+
+    Raises ImportError if ``ALTDISPATCH_REQUIRE_SPEEDUPS`` is set and there are none.
+    """
+    if _is_set("ALTDISPATCH_PURE_PYTHON"):
+        reason = "ALTDISPATCH_PURE_PYTHON is set"
+    else:
+        try:
+            return _compiled()
+        except ModuleNotFoundError:
+            reason = "the extension was not built"
+        except ImportError as error:
+            reason = f"the extension can't be loaded: {error}"
+    if _is_set("ALTDISPATCH_REQUIRE_SPEEDUPS"):
+        raise ImportError(
+            f"ALTDISPATCH_REQUIRE_SPEEDUPS is set, but {reason}.",
+            name="altdispatch._speedups",
+        )
+    return in_python(reason)
+
+
+#: The one in use.
+in_use = _choose()
+receivers.new_index = in_use.Index

@@ -1,0 +1,165 @@
+"""Everything that the compiled code does, once: ``exercise()``.
+
+For what looks for leaks, for memory that is used wrongly, and for allocations that
+fail: ``tests/test_memory.py`` and ``tests/sanitize.py``. It asserts what comes out, so
+that a wrong answer is found there too.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+from typing import Any
+
+import altdispatch
+
+logging.getLogger("django.dispatch").addHandler(logging.NullHandler())
+logging.getLogger("django.dispatch").propagate = False
+
+
+class Sender:
+    """An object that sends."""
+
+
+class Listener:
+    """An object with a method that is a receiver."""
+
+    def receive(self, sender: Any, **kwargs: Any) -> Any:
+        return len(kwargs)
+
+
+def make_receivers(count: int) -> list[Any]:
+    """Return so many functions, each with an answer of its own."""
+    return [lambda number=number, **kwargs: number for number in range(count)]
+
+
+def send_to_each_kind(caching: bool) -> None:
+    """Send to nobody, functions, methods, strong ones, and to many."""
+    signal = altdispatch.Signal(use_caching=caching)
+    assert signal.send(Sender) == signal.send_robust(Sender, a=1) == []
+    assert not signal.has_listeners(Sender)
+    receivers = make_receivers(40)
+    listener = Listener()
+    for receiver in receivers[:2]:
+        signal.connect(receiver, sender=Sender)
+    signal.connect(listener.receive)
+    signal.connect(receivers[2], sender=Listener, weak=False)
+    for _ in range(3):
+        assert [answer for _, answer in signal.send(Sender, x=1)] == [0, 1, 2]
+        assert [answer for _, answer in signal.send(sender=Listener)] == [1, 2]
+        assert [answer for _, answer in signal.send_robust(int, **{"x": 1})] == [2]
+        assert signal.has_listeners(Sender)
+        assert len(signal._live_receivers(Sender)[0]) == 3
+    for receiver in receivers[2:]:
+        signal.connect(receiver)
+    many = {sys.intern(f"name{number}"): number for number in range(40)}
+    for _ in range(3):
+        answers = [answer for _, answer in signal.send(Sender, **many)]
+        assert answers == [0, 1, 41, *range(2, 40)]
+    assert len(signal.send(Sender, **{f"not interned {len(many)}": 1})) == 41
+    del listener
+    assert len(signal.send(Sender)) == 40
+    random.Random(1).shuffle(receivers)
+    for receiver in receivers:
+        signal.disconnect(receiver, sender=Sender)
+        signal.disconnect(receiver)
+    assert [answer for _, answer in signal.send(Listener)] == [2]
+
+
+def fail_and_recover(caching: bool) -> None:
+    """Let receivers raise, and have others called after that."""
+
+    def fails(**kwargs: Any) -> None:
+        raise ValueError("no")
+
+    def works(**kwargs: Any) -> str:
+        return "answer"
+
+    signal = altdispatch.Signal(use_caching=caching)
+    for receiver in (works, fails, works):
+        signal.connect(receiver, dispatch_uid=len(signal.receivers))
+    for _ in range(3):
+        try:
+            signal.send(Sender)
+        except ValueError as error:
+            assert error.args == ("no",)  # noqa: PT017 - no pytest in here
+        else:
+            raise AssertionError("the error was lost")
+        answers = [answer for _, answer in signal.send_robust(Sender)]
+        assert answers[::2] == ["answer", "answer"]
+        assert isinstance(answers[1], ValueError)
+        try:
+            signal.send(Sender, signal=1)
+        except TypeError:
+            pass
+        else:
+            raise AssertionError("signal was given twice")
+
+
+def change_while_sending(caching: bool) -> None:
+    """Let receivers connect, disconnect, drop and edit what is being sent."""
+    signal = altdispatch.Signal(use_caching=caching)
+    receivers = make_receivers(5)
+
+    def changes(**kwargs: Any) -> None:
+        signal.disconnect(receivers[0], sender=Sender)
+        signal.connect(receivers[4], sender=Sender)
+        signal.receivers.reverse()
+        signal.sender_receivers_cache.clear()
+        del receivers[1:3]
+        gc.collect(0)
+        signal.send(Listener)
+
+    signal.connect(changes, sender=Sender)
+    for receiver in receivers[:4]:
+        signal.connect(receiver, sender=Sender)
+    del receiver
+    assert [answer for _, answer in signal.send(Sender)] == [None, 0, 1, 2, 3]
+    signal.receivers.clear()
+    assert signal.send(Sender) == []
+
+
+def connect_many(caching: bool) -> None:
+    """Connect to many senders, and disconnect in three orders."""
+    signal = altdispatch.Signal(use_caching=caching)
+    senders = [Sender() for _ in range(60)]
+    (receiver,) = make_receivers(1)
+    for order in (senders, senders[::-1], random.Random(2).sample(senders, 60)):
+        for sender in senders:
+            signal.connect(receiver, sender=sender)
+            signal.connect(receiver, sender=sender)
+            assert len(signal.send(sender)) == 1
+        for sender in order:
+            assert signal.disconnect(receiver, sender=sender)
+            assert not signal.disconnect(receiver, sender=sender)
+            assert signal.send(sender) == []
+    assert signal.receivers == []
+
+
+def swap() -> None:
+    """Swap, dispatch, and swap back."""
+    from django.dispatch import Signal
+
+    assert altdispatch.install()
+    try:
+        signal = Signal()
+        receivers = make_receivers(2)
+        for receiver in receivers:
+            signal.connect(receiver)
+        for _ in range(3):
+            assert [answer for _, answer in signal.send(Sender)] == [0, 1]
+    finally:
+        altdispatch.uninstall()
+    assert [answer for _, answer in signal.send(Sender)] == [0, 1]
+
+
+def exercise() -> None:
+    """Do all of it, with signals of both kinds."""
+    for caching in (False, True):
+        send_to_each_kind(caching)
+        fail_and_recover(caching)
+        change_while_sending(caching)
+        connect_many(caching)
+    swap()
