@@ -14,43 +14,38 @@
 #include "_headers/routes.h"
 #include "_headers/state.h"
 
+/* Look at a signal and its sender. Return whether it's plain all that there is to them,
+ * with the signal's attributes. */
+static inline int
+look_at_signal(module_state *state, PyObject *signal, PyObject *sender,
+               attributes *attributes)
+{
+    return is_plain_type(state, Py_TYPE(signal)) && hashes_unnoticed(sender)
+           && read_attributes(state, signal, attributes)
+           && (Py_IS_TYPE(attributes->receivers,
+                          (PyTypeObject *)state->owned.receivers_type)
+               || PyList_CheckExact(attributes->receivers));
+}
+
 /* Find the receivers of `sender`. After FOUND and NOBODY, dismiss() is due. */
 static answer
-find_crowd(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
-           crowd *crowd)
+find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *crowd)
 {
     PyObject *routes = NULL;
     crowd->count = 0;
     crowd->items = crowd->small;
-    Py_INCREF(held);
-    Py_INCREF(receivers);
-    answer answer = recall(state, held, receivers, sender, &routes);
+    /* Making a reference may collect garbage, which may run any code. */
+    PyObject *receivers = Py_NewRef(signal->receivers);
+    PyObject *lock = Py_NewRef(signal->lock);
+    answer answer = recall(state, signal, sender, &routes);
+    Py_DECREF(lock);
     Py_DECREF(receivers);
-    Py_DECREF(held);
     if (answer != FOUND) {
         return answer;
     }
     answer = resolve(state, routes, crowd);
     Py_DECREF(routes);
     return answer;
-}
-
-/* Return the signal's `receivers`, borrowed, and its __dict__, if that is all there is
- * to it; NULL, without an error, if not. */
-static inline PyObject *
-look_at_signal(module_state *state, PyObject *signal, PyObject *sender, PyObject **held)
-{
-    if (!is_plain_type(state, Py_TYPE(signal)) || !hashes_unnoticed(sender)) {
-        return NULL;
-    }
-    *held = instance_dict(signal);
-    PyObject *receivers = *held == NULL ? NULL : get(*held, state->names.receivers);
-    if (receivers == NULL
-        || (!Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type)
-            && !PyList_CheckExact(receivers))) {
-        return NULL;
-    }
-    return receivers;
 }
 
 /* `def has_listeners(self, sender=None)` */
@@ -60,13 +55,12 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
 {
     module_state *state = the_state;
     Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
-    PyObject *held, *receivers;
+    attributes attributes;
     crowd crowd;
     if (state != NULL && names == NULL && (count == 1 || count == 2)) {
         PyObject *sender = count == 2 ? args[1] : Py_None;
-        receivers = look_at_signal(state, args[0], sender, &held);
-        if (receivers != NULL) {
-            answer answer = find_crowd(state, held, receivers, sender, &crowd);
+        if (look_at_signal(state, args[0], sender, &attributes)) {
+            answer answer = find_crowd(state, &attributes, sender, &crowd);
             if (answer == FAILED) {
                 return NULL;
             }
@@ -90,6 +84,12 @@ append_response(PyObject *responses, PyObject *receiver, PyObject *response)
     }
     PyTuple_SET_ITEM(pair, 0, Py_NewRef(receiver));
     PyTuple_SET_ITEM(pair, 1, response);
+    Py_ssize_t count = PyList_GET_SIZE(responses);
+    if (count < ((PyListObject *)responses)->allocated) {
+        Py_SET_SIZE(responses, count + 1);
+        PyList_SET_ITEM(responses, count, pair);
+        return 0;
+    }
     int failed = PyList_Append(responses, pair);
     Py_DECREF(pair);
     return failed;
@@ -158,17 +158,17 @@ call_crowd(module_state *state, call *call, crowd *crowd, int robust)
 static inline PyObject *
 dispatch(module_state *state, call *call, int robust)
 {
-    PyObject *held;
-    PyObject *receivers = look_at_signal(state, call->signal, call->sender, &held);
-    if (receivers == NULL || call->signal == state->owned.needs_frame) {
+    attributes attributes;
+    if (!look_at_signal(state, call->signal, call->sender, &attributes)
+        || call->signal == state->owned.needs_frame) {
         return NULL;
     }
-    if (PyList_GET_SIZE(receivers) == 0) {
+    if (PyList_GET_SIZE(attributes.receivers) == 0) {
         return PyList_New(0);
     }
     crowd crowd;
     PyObject *responses = NULL;
-    answer answer = find_crowd(state, held, receivers, call->sender, &crowd);
+    answer answer = find_crowd(state, &attributes, call->sender, &crowd);
     if (answer == UNKNOWN || answer == FAILED) {
         return NULL;
     }
@@ -228,11 +228,11 @@ live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
                PyObject *names)
 {
     module_state *state = the_state;
-    PyObject *held, *receivers;
+    attributes attributes;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
-        && (receivers = look_at_signal(state, args[0], args[1], &held)) != NULL) {
+        && look_at_signal(state, args[0], args[1], &attributes)) {
         crowd crowd;
-        answer answer = find_crowd(state, held, receivers, args[1], &crowd);
+        answer answer = find_crowd(state, &attributes, args[1], &crowd);
         if (answer == FAILED) {
             return NULL;
         }
@@ -296,6 +296,25 @@ find_slot(PyObject *type, const char *name, Py_ssize_t *offset)
     return 0;
 }
 
+/* Find the C function of a method without arguments that a class in C has. */
+static int
+find_method(PyObject *type, const char *name, PyCFunction *function)
+{
+    PyObject *method = PyObject_GetAttrString(type, name);
+    if (method == NULL) {
+        return -1;
+    }
+    if (!Py_IS_TYPE(method, &PyMethodDescr_Type)
+        || ((PyMethodDescrObject *)method)->d_method->ml_flags != METH_NOARGS) {
+        PyErr_Format(PyExc_ImportError, "%R is not as expected", method);
+        Py_DECREF(method);
+        return -1;
+    }
+    *function = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+    Py_DECREF(method);
+    return 0;
+}
+
 static int
 load_names(owned_names *names)
 {
@@ -310,7 +329,6 @@ load_names(owned_names *names)
         {&names->func, "__func__"},
         {&names->live_receivers, "_live_receivers"},
         {&names->lock, "lock"},
-        {&names->locked, "locked"},
         {&names->log_robust_failure, "_log_robust_failure"},
         {&names->make_id, "_make_id"},
         {&names->receivers, "receivers"},
@@ -421,7 +439,8 @@ speedups_exec(PyObject *module)
     if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0) {
         return -1;
     }
-    if (load_layout(state) < 0) {
+    if (load_layout(state) < 0
+        || find_method(state->owned.lock_type, "locked", &state->locked) < 0) {
         return -1;
     }
     the_state = state;

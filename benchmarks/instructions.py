@@ -76,7 +76,9 @@ def main() -> int:
 def report_growth(before: Mapping[str, int], counts: Mapping[str, int]) -> int:
     """Say which rows have grown; return the exit status."""
     grown = [
-        name for name in counts if counts[name] > TOLERANCE * before.get(name, counts[name])
+        name
+        for name in counts
+        if counts[name] > TOLERANCE * before.get(name, counts[name])
     ]
     for name in grown:
         print(f"grown from {before[name]:,} to {counts[name]:,}: {name}")

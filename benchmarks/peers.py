@@ -160,7 +160,9 @@ def emitting(number: int) -> Iterator[Body]:
     book = Book()
 
     def call_all() -> object:
-        return [receiver(sender=Book, instance=book, created=True) for receiver in receivers]
+        return [
+            receiver(sender=Book, instance=book, created=True) for receiver in receivers
+        ]
 
     with make_emit(number, counter) as emit:
         yield Body(

@@ -30,7 +30,9 @@ def draw_ratios(report: Report, file: Path) -> None:
 
     lines = [line for lines in report.groups.values() for line in lines]
     baseline, *others = report.variants
-    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.11 * len(lines) * (1 + len(others))))
+    figure, axes = pyplot.subplots(
+        figsize=(8, 1 + 0.11 * len(lines) * (1 + len(others)))
+    )
     height = 0.8 / len(others)
     for number, variant in enumerate(others):
         axes.barh(

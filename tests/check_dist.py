@@ -13,7 +13,6 @@ import tempfile
 import venv
 from pathlib import Path
 
-
 NO_COMPILER = {"CC": "false", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"}
 
 

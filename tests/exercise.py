@@ -45,7 +45,8 @@ def send_to_each_kind(caching: bool) -> None:
     for receiver in receivers[:2]:
         signal.connect(receiver, sender=Sender)
     signal.connect(listener.receive)
-    signal.connect(receivers[2], sender=Listener, weak=False)
+    strong = make_receivers(3)[2]
+    signal.connect(strong, sender=Listener, weak=False)
     for _ in range(3):
         assert [answer for _, answer in signal.send(Sender, x=1)] == [0, 1, 2]
         assert [answer for _, answer in signal.send(sender=Listener)] == [1, 2]

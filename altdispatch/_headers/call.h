@@ -153,6 +153,18 @@ set_out_arguments(call *call)
 static inline PyObject *
 call_receiver(call *call, PyObject *receiver)
 {
+    /* The two kinds that nearly all are, as PyObject_Vectorcall() would call them. */
+    if (PyFunction_Check(receiver)) {
+        return ((PyFunctionObject *)receiver)
+            ->vectorcall(receiver, call->arguments, PY_VECTORCALL_ARGUMENTS_OFFSET,
+                         call->names);
+    }
+    if (PyMethod_Check(receiver) && PyFunction_Check(PyMethod_GET_FUNCTION(receiver))) {
+        PyObject *function = PyMethod_GET_FUNCTION(receiver);
+        call->arguments[-1] = PyMethod_GET_SELF(receiver);
+        return ((PyFunctionObject *)function)
+            ->vectorcall(function, call->arguments - 1, 1, call->names);
+    }
     return PyObject_Vectorcall(receiver, call->arguments,
                                PY_VECTORCALL_ARGUMENTS_OFFSET, call->names);
 }

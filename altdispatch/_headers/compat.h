@@ -14,20 +14,20 @@
 #error "altdispatch is compiled only for CPython with the GIL"
 #endif
 
-/* Return a new reference to what `reference` refers to, or NULL, without an error,
- * if that is dead. */
+/* Return a new reference to what `reference` refers to, or NULL, without an error, if
+ * that is dead. With the GIL, it is as simple as that. */
 static inline PyObject *
 referent(PyObject *reference)
 {
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject *object;
-    /* It fails for what isn't a weak reference only. */
-    (void)PyWeakref_GetRef(reference, &object);
-    return object;
-#else
-    PyObject *object = PyWeakref_GET_OBJECT(reference);
-    return object == Py_None ? NULL : Py_NewRef(object);
-#endif
+    PyObject *object = ((PyWeakReference *)reference)->wr_object;
+    return object == Py_None || Py_REFCNT(object) == 0 ? NULL : Py_NewRef(object);
+}
+
+/* Return whether `reference`, a weak one, refers to `object`, which is alive. */
+static inline int
+refers_to(PyObject *reference, PyObject *object)
+{
+    return ((PyWeakReference *)reference)->wr_object == object;
 }
 
 /* Return the error that is set, a new reference, and unset it. */

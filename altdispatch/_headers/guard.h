@@ -55,6 +55,84 @@ is_plain_type(module_state *state, PyTypeObject *type)
     return 1;
 }
 
+/* What a signal has in its __dict__; all borrowed. */
+typedef struct {
+    PyObject *receivers;
+    PyObject *lock;
+    PyObject *use_caching;
+    PyObject *cache;
+    PyObject *dead_receivers;
+} attributes;
+
+/* Read a __dict__ that has the attributes in the order in which __init__() makes them,
+ * and nothing else. Return whether it does. */
+static inline int
+read_usual_attributes(module_state *state, PyObject *held, attributes *signal)
+{
+    PyObject *const names[] = {
+        state->names.receivers,      state->names.lock,
+        state->names.use_caching,    state->names.sender_receivers_cache,
+        state->names.dead_receivers,
+    };
+    PyObject **const values[] = {
+        &signal->receivers, &signal->lock,           &signal->use_caching,
+        &signal->cache,     &signal->dead_receivers,
+    };
+    if (PyDict_GET_SIZE(held) != (Py_ssize_t)Py_ARRAY_LENGTH(names)) {
+        return 0;
+    }
+    Py_ssize_t place = 0;
+    PyObject *name;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if (!PyDict_Next(held, &place, &name, values[i]) || name != names[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static inline PyObject *
+get(PyObject *dict, PyObject *name)
+{
+    /* Both are exact: nothing can go wrong. */
+    return PyDict_GetItemWithError(dict, name);
+}
+
+/* Read the attributes of a signal whose class is plain. Return whether all are there,
+ * and none that stands for a method that the fast path leaves out. */
+static inline int
+read_attributes(module_state *state, PyObject *signal, attributes *attributes)
+{
+    PyObject *held = instance_dict(signal);
+    if (held == NULL) {
+        return 0;
+    }
+    if (read_usual_attributes(state, held, attributes)) {
+        return 1;
+    }
+    attributes->receivers = get(held, state->names.receivers);
+    attributes->lock = get(held, state->names.lock);
+    attributes->use_caching = get(held, state->names.use_caching);
+    attributes->cache = get(held, state->names.sender_receivers_cache);
+    attributes->dead_receivers = get(held, state->names.dead_receivers);
+    return attributes->receivers != NULL && attributes->lock != NULL
+           && attributes->use_caching != NULL && attributes->cache != NULL
+           && attributes->dead_receivers != NULL
+           && get(held, state->names.live_receivers) == NULL
+           && get(held, state->names.clear_dead_receivers) == NULL;
+}
+
+/* Return whether an attribute that `sender` hasn't can be asked for without its
+ * noticing.
+ */
+static inline int
+finds_attributes_unnoticed(PyObject *sender)
+{
+    getattrofunc find = Py_TYPE(sender)->tp_getattro;
+    return find == PyObject_GenericGetAttr
+           || (PyType_Check(sender) && find == PyType_Type.tp_getattro);
+}
+
 /* Return whether the hash of `sender` and what it equals are not its own business: to
  * look it up can't be noticed, however often it is done. */
 static inline int

@@ -32,13 +32,14 @@ typedef struct {
     char complete;
     char plain;
     table by_key;
-    table by_sender; /* the first of each ring */
+    table by_sender;  /* the first of each ring */
     PyObject *routes; /* owned; a dict */
     Py_ssize_t first;
     Py_ssize_t next;
     Py_ssize_t *gone;
     Py_ssize_t gone_count;
     Py_ssize_t gone_room;
+    PyObject **cache_keys; /* owned, as are its items: see find_cache_key() */
 } index_object;
 
 /* What a node is found by; all borrowed. */
@@ -215,6 +216,9 @@ index_traverse(index_object *self, visitproc visit, void *arg)
             Py_VISIT(self->by_key.slots[i]->entry);
         }
     }
+    for (size_t i = 0; self->cache_keys != NULL && i < CACHE_KEYS; i++) {
+        Py_VISIT(self->cache_keys[i]);
+    }
     return 0;
 }
 
@@ -223,8 +227,10 @@ index_clear(index_object *self)
 {
     /* Empty before anything goes, as code may run then, and so not complete. */
     table by_key = self->by_key, by_sender = self->by_sender;
+    PyObject **cache_keys = self->cache_keys;
     self->by_key = self->by_sender = (table){NULL, 0, 0};
     self->complete = 0;
+    self->cache_keys = NULL;
     for (size_t i = 0; i < by_key.size; i++) {
         if (by_key.slots[i] != NULL) {
             Py_DECREF(by_key.slots[i]->entry);
@@ -233,6 +239,12 @@ index_clear(index_object *self)
     }
     PyMem_Free(by_key.slots);
     PyMem_Free(by_sender.slots);
+    if (cache_keys != NULL) {
+        for (size_t i = 0; i < CACHE_KEYS; i++) {
+            Py_XDECREF(cache_keys[i]);
+        }
+        PyMem_Free(cache_keys);
+    }
     Py_CLEAR(self->routes);
     return 0;
 }
@@ -248,8 +260,25 @@ index_dealloc(index_object *self)
     Py_DECREF(type);
 }
 
+/* Return where the reference is remembered that the signal's cache may have as the key
+ * of a sender; NULL, without an error, if there's no memory for it. Looking it up by
+ * that very object spares making another, and comparing. */
+static inline PyObject **
+find_cache_key(index_object *self, PyObject *sender)
+{
+    if (self->cache_keys == NULL) {
+        self->cache_keys = PyMem_New(PyObject *, CACHE_KEYS);
+        if (self->cache_keys == NULL) {
+            return NULL;
+        }
+        memset(self->cache_keys, 0, CACHE_KEYS * sizeof(PyObject *));
+    }
+    return &self->cache_keys[spread((size_t)sender) % CACHE_KEYS];
+}
+
 /* Forget the routes that are remembered. Return -1 with an error if there's no memory:
- * a new dict, as in Python, is what an answer that's being worked out can't get into. */
+ * a new dict, as in Python, is what an answer that's being worked out can't get into.
+ */
 static inline int
 forget_routes(index_object *self)
 {
@@ -265,8 +294,8 @@ forget_routes(index_object *self)
     return 0;
 }
 
-/* Add an entry that can be held, and whose key isn't there. Return -1 with an error, and
- * the index as it was, if there's no memory. */
+/* Add an entry that can be held, and whose key isn't there. Return -1 with an error,
+ * and the index as it was, if there's no memory. */
 static int
 add_node(index_object *self, PyObject *entry)
 {
@@ -320,7 +349,8 @@ can_hold(index_object *self, PyObject *entry, Py_ssize_t length)
         return 0;
     }
     PyObject *key = PyTuple_GET_ITEM(entry, 0);
-    return is_pair(key) && hashes_as_it_compares(key, MOST_LEVELS) && !find_by_key(self, key);
+    return is_pair(key) && hashes_as_it_compares(key, MOST_LEVELS)
+           && !find_by_key(self, key);
 }
 
 /* Return the state, or NULL with an error once the module was cleared. */
@@ -550,8 +580,7 @@ find_routes(module_state *state, index_object *self, PyObject *sender_key)
     }
     node *first_own = own, *first_general = general;
     while (own != NULL || general != NULL) {
-        int is_own =
-            general == NULL || (own != NULL && own->serial < general->serial);
+        int is_own = general == NULL || (own != NULL && own->serial < general->serial);
         node *next = is_own ? own : general;
         PyObject *route = PyTuple_GetSlice(next->entry, 1, state->route_length + 1);
         /* Not routes.append(): nobody has these yet. */

@@ -136,6 +136,19 @@ method_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
     return PyObject_GetAttrString(self, "__qualname__");
 }
 
+/* help() asks for this by object.__getattribute__(). */
+static PyObject *
+method_doc(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *function = method_function(self);
+    return function == NULL ? NULL : PyObject_GetAttrString(function, "__doc__");
+}
+
+static PyGetSetDef method_getset[] = {
+    {"__doc__", method_doc, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMethodDef method_methods[] = {
     {"__reduce_ex__", method_reduce, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -149,17 +162,12 @@ static PyMemberDef method_members[] = {
 };
 
 static PyType_Slot method_slots[] = {
-    {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_traverse, method_traverse},
-    {Py_tp_clear, method_clear},
-    {Py_tp_dealloc, method_dealloc},
-    {Py_tp_repr, method_repr},
-    {Py_tp_descr_get, method_descr_get},
-    {Py_tp_getattro, method_getattro},
-    {Py_tp_setattro, method_setattro},
-    {Py_tp_methods, method_methods},
-    {Py_tp_members, method_members},
-    {0, NULL},
+    {Py_tp_call, PyVectorcall_Call},   {Py_tp_traverse, method_traverse},
+    {Py_tp_clear, method_clear},       {Py_tp_dealloc, method_dealloc},
+    {Py_tp_repr, method_repr},         {Py_tp_descr_get, method_descr_get},
+    {Py_tp_getattro, method_getattro}, {Py_tp_setattro, method_setattro},
+    {Py_tp_getset, method_getset},     {Py_tp_methods, method_methods},
+    {Py_tp_members, method_members},   {0, NULL},
 };
 
 static PyType_Spec method_spec = {

@@ -3,6 +3,7 @@
 #ifndef ALTDISPATCH_ROUTES_H
 #define ALTDISPATCH_ROUTES_H
 
+#include "guard.h"
 #include "index.h"
 #include "state.h"
 
@@ -22,21 +23,14 @@ typedef struct {
     PyObject *small[SMALL_CROWD];
 } crowd;
 
-static inline PyObject *
-get(PyObject *dict, PyObject *name)
-{
-    /* Both are exact: nothing can go wrong. */
-    return PyDict_GetItemWithError(dict, name);
-}
-
 /* Return whether nobody has the signal's lock. Where nobody can tell, nobody has. */
 static inline int
 is_unlocked(module_state *state, PyObject *lock)
 {
-    if (lock == NULL || !Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
+    if (!Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
         return 0;
     }
-    PyObject *locked = PyObject_CallMethodNoArgs(lock, state->names.locked);
+    PyObject *locked = state->locked(lock, NULL);
     Py_XDECREF(locked); /* True and False stay. */
     return locked == Py_False;
 }
@@ -78,16 +72,36 @@ make_sender_key(module_state *state, PyObject *sender)
     return PyLong_FromVoidPtr(sender);
 }
 
-/* Have the cache, whose `data` and `remove` these are, remember a sender's routes. */
+/* Have the index of the receivers remember the key that a cache has for `sender`. */
+static inline void
+remember_cache_key(module_state *state, PyObject *receivers, PyObject *sender,
+                   PyObject *reference)
+{
+    index_object *index = PyType_Check(sender) ? get_index(state, receivers) : NULL;
+    PyObject **key = index == NULL ? NULL : find_cache_key(index, sender);
+    if (key != NULL) {
+        Py_XSETREF(*key, Py_NewRef(reference));
+    }
+}
+
+/* Have the cache, whose `data` and `remove` these are, remember a sender's routes. The
+ * signal's lock is held. */
 static answer
-cache_routes(module_state *state, index_object *index, PyObject *sender, PyObject *data,
+cache_routes(module_state *state, PyObject *receivers, PyObject *sender, PyObject *data,
              PyObject *remove, PyObject **routes)
 {
     PyObject *key = make_sender_key(state, sender);
     if (key == NULL) {
         return PyErr_Occurred() ? FAILED : UNKNOWN;
     }
+    index_object *index = get_index(state, receivers);
+    if (index == NULL) {
+        Py_DECREF(key);
+        return UNKNOWN;
+    }
+    Py_INCREF(index);
     PyObject *found = find_routes(state, index, key);
+    Py_DECREF(index);
     Py_DECREF(key);
     if (found == NULL) {
         return FAILED;
@@ -101,6 +115,7 @@ cache_routes(module_state *state, index_object *index, PyObject *sender, PyObjec
         Py_DECREF(found);
         return FAILED;
     }
+    remember_cache_key(state, receivers, sender, reference);
     Py_DECREF(reference);
     if (!is_any) {
         Py_DECREF(found);
@@ -110,81 +125,90 @@ cache_routes(module_state *state, index_object *index, PyObject *sender, PyObjec
     return FOUND;
 }
 
-/* Find the routes of a sender that isn't in the signal's cache, and put them there. */
+/* Find the routes of a sender that isn't in the signal's cache, and put them there. The
+ * caller has references to all that it gives. */
 static answer
-learn_routes(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
-             PyObject *data, PyObject *remove, PyObject **routes)
+learn_routes(module_state *state, attributes *signal, PyObject *sender, PyObject *data,
+             PyObject *remove, PyObject **routes)
 {
-    PyObject *lock = get(held, state->names.lock);
-    index_object *index = get_index(state, receivers);
-    if (index == NULL || remove == NULL || !makes_ids(state)
-        || get(held, state->names.clear_dead_receivers) != NULL
-        || !is_unlocked(state, lock)) {
+    if (remove == NULL || get_index(state, signal->receivers) == NULL
+        || !finds_attributes_unnoticed(sender) || !makes_ids(state)
+        || !is_unlocked(state, signal->lock)) {
         return UNKNOWN;
     }
-    Py_INCREF(lock);
-    PyObject *acquired = PyObject_CallMethodNoArgs(lock, state->names.acquire);
-    if (acquired == NULL) {
-        Py_DECREF(lock);
-        return FAILED;
-    }
-    Py_DECREF(acquired);
-    Py_INCREF(index);
     Py_INCREF(remove);
-    answer answer = cache_routes(state, index, sender, data, remove, routes);
-    Py_DECREF(remove);
-    Py_DECREF(index);
-    PyObject *error = answer == FAILED ? take_raised_exception() : NULL;
-    PyObject *released = PyObject_CallMethodNoArgs(lock, state->names.release);
-    Py_DECREF(lock);
-    if (released == NULL) {
-        if (answer == FOUND) {
-            Py_CLEAR(*routes);
+    answer answer = FAILED;
+    PyObject *released = NULL;
+    PyObject *acquired = PyObject_CallMethodNoArgs(signal->lock, state->names.acquire);
+    if (acquired != NULL) {
+        Py_DECREF(acquired);
+        answer = cache_routes(state, signal->receivers, sender, data, remove, routes);
+        PyObject *error = answer == FAILED ? take_raised_exception() : NULL;
+        released = PyObject_CallMethodNoArgs(signal->lock, state->names.release);
+        if (released == NULL) {
+            if (answer == FOUND) {
+                Py_CLEAR(*routes);
+            }
+            Py_XDECREF(error);
+            answer = FAILED;
         }
-        Py_XDECREF(error);
-        return FAILED;
+        else if (error != NULL) {
+            raise_exception(error);
+        }
     }
-    Py_DECREF(released);
-    if (error != NULL) {
-        raise_exception(error);
-    }
+    Py_XDECREF(released);
+    Py_DECREF(remove);
     return answer;
+}
+
+/* Return what a cache has for `sender`, a new reference; NULL if that's nothing, maybe
+ * with an error. */
+static inline PyObject *
+look_up(module_state *state, PyObject *receivers, PyObject *data, PyObject *sender)
+{
+    /* Nearly all senders are classes. What others leave may not be worth keeping. */
+    index_object *index = PyType_Check(sender) ? get_index(state, receivers) : NULL;
+    PyObject **key = index == NULL ? NULL : find_cache_key(index, sender);
+    if (key != NULL && *key != NULL && refers_to(*key, sender)) {
+        PyObject *found = PyDict_GetItemWithError(data, *key);
+        if (found != NULL) {
+            return Py_NewRef(found);
+        }
+    }
+    PyObject *reference = PyWeakref_NewRef(sender, NULL);
+    if (reference == NULL) {
+        return NULL;
+    }
+    PyObject *found = Py_XNewRef(PyDict_GetItemWithError(data, reference));
+    Py_DECREF(reference);
+    return found;
 }
 
 /* Find what the cache of a signal has for `sender`, or put it there. A list in
  * `*routes` is owned by the caller. */
 static inline answer
-recall_cached(module_state *state, PyObject *held, PyObject *receivers,
-              PyObject *sender, PyObject **routes)
+recall_cached(module_state *state, attributes *signal, PyObject *sender,
+              PyObject **routes)
 {
-    PyObject *cache = get(held, state->names.sender_receivers_cache);
-    if (cache == NULL || !Py_IS_TYPE(cache, (PyTypeObject *)state->owned.cache_type)) {
-        return UNKNOWN;
+    PyObject *contents, *data;
+    if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
+        || (contents = instance_dict(signal->cache)) == NULL
+        || (data = get(contents, state->names.data)) == NULL || !PyDict_CheckExact(data)
+        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender))) {
+        return UNKNOWN; /* In the last case, there's an error due. */
     }
-    PyObject *contents = instance_dict(cache);
-    PyObject *data = contents == NULL ? NULL : get(contents, state->names.data);
-    if (data == NULL || !PyDict_CheckExact(data)) {
-        return UNKNOWN;
-    }
-    if (!PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender))) {
-        return UNKNOWN; /* There's an error due. */
-    }
-    Py_INCREF(data); /* Making a reference may collect garbage. */
-    PyObject *reference = PyWeakref_NewRef(sender, NULL);
-    if (reference == NULL) {
-        Py_DECREF(data);
-        return FAILED;
-    }
+    /* Making a reference may collect garbage. */
+    Py_INCREF(contents);
+    Py_INCREF(data);
     answer answer = UNKNOWN;
-    PyObject *found = PyDict_GetItemWithError(data, reference);
-    Py_DECREF(reference);
+    PyObject *found = look_up(state, signal->receivers, data, sender);
     if (found == state->owned.no_receivers) {
         answer = NOBODY;
     }
     else if (found == NULL) {
         answer = PyErr_Occurred()
                      ? FAILED
-                     : learn_routes(state, held, receivers, sender, data,
+                     : learn_routes(state, signal, sender, data,
                                     get(contents, state->names.remove), routes);
     }
     else if (Py_IS_TYPE(found, (PyTypeObject *)state->owned.routes_type)
@@ -192,26 +216,26 @@ recall_cached(module_state *state, PyObject *held, PyObject *receivers,
         *routes = Py_NewRef(found);
         answer = FOUND;
     }
+    Py_XDECREF(found);
     Py_DECREF(data);
+    Py_DECREF(contents);
     return answer;
 }
 
 /* Find what the index of the receivers of a signal remembers for `sender`. */
 static inline answer
-recall_indexed(module_state *state, PyObject *held, PyObject *receivers,
-               PyObject *sender, PyObject **routes)
+recall_indexed(module_state *state, attributes *signal, PyObject *sender,
+               PyObject **routes)
 {
-    PyObject *cache = get(held, state->names.sender_receivers_cache);
-    if (!Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type)
-        || cache == NULL || !PyDict_CheckExact(cache) || PyDict_GET_SIZE(cache) != 0
-        || get(held, state->names.clear_dead_receivers) != NULL || !makes_ids(state)
-        || !is_unlocked(state, get(held, state->names.lock))) {
+    if (!Py_IS_TYPE(signal->receivers, (PyTypeObject *)state->owned.receivers_type)
+        || !PyDict_CheckExact(signal->cache) || PyDict_GET_SIZE(signal->cache) != 0
+        || !makes_ids(state) || !is_unlocked(state, signal->lock)) {
         return UNKNOWN;
     }
-    if (PyList_GET_SIZE(receivers) == 0) {
+    if (PyList_GET_SIZE(signal->receivers) == 0) {
         return NOBODY;
     }
-    index_object *index = get_index(state, receivers);
+    index_object *index = get_index(state, signal->receivers);
     if (index == NULL || !index->plain) {
         return UNKNOWN;
     }
@@ -231,22 +255,18 @@ recall_indexed(module_state *state, PyObject *held, PyObject *receivers,
     return FOUND;
 }
 
-/* Find the routes of a sender of a signal whose class is plain. `held` is the signal's
- * __dict__. */
+/* Find the routes of a sender of a signal whose class is plain. */
 static inline answer
-recall(module_state *state, PyObject *held, PyObject *receivers, PyObject *sender,
-       PyObject **routes)
+recall(module_state *state, attributes *signal, PyObject *sender, PyObject **routes)
 {
-    if (get(held, state->names.dead_receivers) != Py_False
-        || get(held, state->names.live_receivers) != NULL) {
+    if (signal->dead_receivers != Py_False) {
         return UNKNOWN;
     }
-    PyObject *use_caching = get(held, state->names.use_caching);
-    if (use_caching == Py_True) {
-        return recall_cached(state, held, receivers, sender, routes);
+    if (signal->use_caching == Py_True) {
+        return recall_cached(state, signal, sender, routes);
     }
-    if (use_caching == Py_False) {
-        return recall_indexed(state, held, receivers, sender, routes);
+    if (signal->use_caching == Py_False) {
+        return recall_indexed(state, signal, sender, routes);
     }
     return UNKNOWN;
 }

@@ -13,6 +13,7 @@ typedef struct {
 } call_site;
 
 #define CALL_SITES 64 /* powers of two */
+#define CACHE_KEYS 256
 #define PLAIN_TYPES 16
 
 /* Interned strings, and the tuple ("signal", "sender"). No cycle goes through them:
@@ -26,7 +27,6 @@ typedef struct {
     PyObject *func;
     PyObject *live_receivers;
     PyObject *lock;
-    PyObject *locked;
     PyObject *log_robust_failure;
     PyObject *make_id;
     PyObject *receivers;
@@ -47,7 +47,7 @@ typedef struct {
 #endif
     PyObject *receivers_type; /* those of altdispatch.receivers */
     PyObject *routes_type;
-    PyObject *index_type; /* of this module */
+    PyObject *index_type;       /* of this module */
     PyObject *cache_type;       /* weakref.WeakKeyDictionary */
     PyObject *weak_method_type; /* weakref.WeakMethod */
     PyObject *lock_type;        /* that of threading.Lock() */
@@ -63,6 +63,9 @@ typedef struct {
 typedef struct {
     owned_names names;
     owned_objects owned;
+
+    /* `locked()` of lock_type. */
+    PyCFunction locked;
 
     /* How many items a route has: see altdispatch/receivers.py. */
     Py_ssize_t route_length;

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import sys
 from unittest import mock
 
 import django.dispatch
