@@ -116,9 +116,11 @@ def count() -> dict[str, int]:
         )
         if process.returncode:
             raise RuntimeError(f"the count failed:\n{process.stderr}")
-        # One mark before each row, one after: what is counted at the second is the row's.
+        # One mark before each row and one after, at which its count is written; before
+        # all of them those of the interpreter itself.
+        first = len(list(output.parent.glob("counts.*"))) - 2 * len(ROWS)
         return {
-            name: total(output.with_name(f"counts.{2 * number}"))
+            name: total(output.with_name(f"counts.{first + 2 * number}"))
             for number, name in enumerate(ROWS, 1)
         }
 

@@ -3,7 +3,7 @@
     python benchmarks/run.py                   everything: some minutes
     python benchmarks/run.py --quick           a few rows, roughly: half a minute
     python benchmarks/run.py --only "bound"    the rows with a name that matches
-    python benchmarks/run.py --peers           beside other packages that do the same job
+    python benchmarks/run.py --peers           beside other packages of this kind
 
 The values are kept under build/bench/, in one pyperf file per variant. A full run also
 writes its table to docs/results/.
@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +43,8 @@ QUESTIONS = [
 
 #: What a run compares unless it is told what.
 DISPATCHERS = ["stock", "c", "python"]
+if find_spec("altdispatch._speedups") is None:
+    DISPATCHERS.remove("c")
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = run(variants, options.only, effort, options.output, questions)
     print(report.text())
     table = options.table
-    if table is None and not (options.quick or options.only):
+    is_documented = not (table or options.quick or options.only)
+    if is_documented:
         table = documented_table("peers" if options.peers else "bench")
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(report.rst(), encoding="utf-8")
+    if is_documented:
         plots.draw(report, table)
 
 
@@ -133,11 +138,11 @@ def documented_table(kind: str = "bench") -> Path:
 
 
 def run(
-    variants: Sequence[str],
+    variants: Sequence[str] = DISPATCHERS,
     only: str = "",
     effort: Effort = QUICK,
     folder: Path | None = None,
-    questions: Sequence[ModuleType] = (),
+    questions: Sequence[ModuleType] = QUESTIONS,
 ) -> Report:
     """Measure the rows whose name matches ``only``, and return the report.
 
@@ -146,7 +151,7 @@ def run(
     did not do the same; FileExistsError if there is such a folder already;
     CalledProcessError if a process failed, which has said why on stderr.
     """
-    chosen = choose_rows(questions or QUESTIONS, only, effort.headlines)
+    chosen = choose_rows(questions, only, effort.headlines)
     if folder is None:
         folder = ROOT / "build" / "bench" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
     folder.mkdir(parents=True)
