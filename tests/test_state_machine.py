@@ -137,6 +137,9 @@ def make_receiver(kind: str, log: list[Any], name: str, others: list[Any]) -> An
     return locals()[kind], None
 
 
+#: What isn't an entry.
+JUNK = [(), 1, ((1, 2), 3), ((1, 2, 3), 4, None, False), ([1, 2], 3, None, False)]
+
 RECEIVER_KINDS = [
     "function",
     "function",
@@ -451,6 +454,10 @@ class Machine(RuleBasedStateMachine):
     def connect_what_nothing_holds(self, pair: int, sender: int, as_method: bool):
         def act(side: Side) -> None:
             before = {id(entry): entry for entry in side.signal.receivers}
+            if any(junk in JUNK for junk in before.values()):
+                # A scan fails when it gets there. Whether it does depends on the id,
+                # which may be that of an entry of something dead, for one side.
+                return
             if as_method:
                 side.signal.connect(Holder([], "gone").method, self.sender(sender))
             else:
@@ -598,9 +605,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         pair=index,
-        junk=st.sampled_from(
-            [(), 1, ((1, 2), 3), ((1, 2, 3), 4, None, False), ([1, 2], 3, None, False)]
-        ),
+        junk=st.sampled_from(JUNK),
         sender=index,
     )
     def put_junk(self, pair: int, junk: Any, sender: int) -> None:
