@@ -413,8 +413,14 @@ def add(signal: Signal, entry: Entry) -> None:
 
 def remove(signal: Signal, lookup_key: LookupKey) -> bool:
     """Remove the first entry with ``lookup_key``; return whether there was one."""
-    index = _find_index(signal)
     receivers: Any = signal.receivers
+    index = receivers.memory if type(receivers) is Receivers else None
+    if index is None or not index.complete or index.length != len(receivers):
+        # As covers() says, without the call: this is to be no slower than a scan that
+        # finds the entry at the front.
+        del receivers  # It would count as somebody else's reference.
+        index = _find_index(signal)
+        receivers = signal.receivers
     if index is not None and (
         (type(lookup_key[0]) is int and type(lookup_key[1]) is int)
         or hashes_as_it_compares(lookup_key)
