@@ -146,7 +146,9 @@ def check_memory(folder: Path) -> bool:
     errors = [
         error
         for error in ElementTree.parse(report).iter("error")
-        if any("_speedups" in (place.text or "") for place in error.iter("obj"))
+        # The interpreter leaves memory when it ends; see check_addresses().
+        if not error.findtext("kind", "").startswith("Leak_")
+        and any("_speedups" in (place.text or "") for place in error.iter("obj"))
     ]
     for error in errors:
         print(ElementTree.tostring(error, encoding="unicode"))
