@@ -12,6 +12,7 @@ def leave_stock() -> str:
 
 def install_python() -> str:
     """Swap altdispatch in, in plain Python, and say so."""
+    os.environ.pop("ALTDISPATCH_REQUIRE_SPEEDUPS", None)
     os.environ["ALTDISPATCH_PURE_PYTHON"] = "1"
     return install()
 

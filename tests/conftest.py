@@ -30,6 +30,7 @@ def implementation(
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
     monkeypatch.setattr(altdispatch.receivers, "new_index", chosen.Index)
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
+    monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     return chosen.name
 
 
