@@ -176,7 +176,10 @@ dispatch(module_state *state, call *call, int robust)
         responses = PyList_New(0);
     }
     else if (Py_EnterRecursiveCall(" while sending a signal") == 0) {
+        /* A receiver may do anything, even let go of the module. */
+        PyObject *module = Py_NewRef(state->module);
         responses = call_crowd(state, call, &crowd, robust);
+        Py_DECREF(module);
         Py_LeaveRecursiveCall();
     }
     dismiss(&crowd);
@@ -443,6 +446,7 @@ speedups_exec(PyObject *module)
         || find_method(state->owned.lock_type, "locked", &state->locked) < 0) {
         return -1;
     }
+    state->module = module;
     the_state = state;
     return 0;
 }

@@ -25,11 +25,11 @@ def test_nothing_leaks(run_python):
         from tests.exercise import exercise
 
         counts = []
-        for _ in range(30):
+        for _ in range(50):
             exercise()
             gc.collect()
             counts.append((len(gc.get_objects()), sys.getallocatedblocks()))
-        (objects, blocks), (last_objects, last_blocks) = counts[19], counts[29]
+        (objects, blocks), (last_objects, last_blocks) = counts[39], counts[49]
         print(last_objects <= objects, last_blocks - blocks < 50, counts)
         """
     )

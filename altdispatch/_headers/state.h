@@ -63,6 +63,7 @@ typedef struct {
 typedef struct {
     owned_names names;
     owned_objects owned;
+    PyObject *module; /* borrowed: the state is its */
 
     /* `locked()` of lock_type. */
     PyCFunction locked;
