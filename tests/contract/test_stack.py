@@ -103,7 +103,7 @@ def test_endless_recursion_ends_in_an_error(
     assert_same, implementation, caching, how, limit
 ):
     # What is compiled also needs the C stack, which has a limit of its own.
-    deep = min(limit // 4, 500) if implementation == "c" else limit // 4
+    deep = min(limit // 4, 400) if implementation == "c" else limit // 4
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
