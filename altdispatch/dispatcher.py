@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
-from weakref import ref
 
 import django.conf
 import django.dispatch.dispatcher
@@ -178,7 +177,7 @@ class Signal(django.dispatch.Signal):
         # _live_receivers() would do, without the call and the second look-up.
         cache: Any = self.sender_receivers_cache
         if type(cache) is _CACHE_TYPE:
-            routes = cache.data.get(ref(sender))
+            routes = cache.data.get(weakref.ref(sender))
             if routes is NO_RECEIVERS:
                 return []
         elif cache.get(sender) is NO_RECEIVERS:
@@ -299,7 +298,7 @@ class Signal(django.dispatch.Signal):
         elif self.use_caching:
             cache: Any = self.sender_receivers_cache
             if type(cache) is _CACHE_TYPE:
-                routes = cache.data.get(ref(sender))
+                routes = cache.data.get(weakref.ref(sender))
             else:
                 routes = cache.get(sender)
             if routes is NO_RECEIVERS:
@@ -453,7 +452,7 @@ def _weak_reference(receiver: Receiver, report: Receiver) -> tuple[Any, Any]:
     is the receiver: one that nothing else refers to dies after connect(). From
     6.1 it dies before it is in the list.
     """
-    kind: Any = ref
+    kind: Any = weakref.ref
     owner: Any = receiver
     if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
         kind = weakref.WeakMethod
@@ -470,7 +469,7 @@ def _sender_reference(sender: Any, report: Receiver) -> Any:
     if sender is None:
         return None
     try:
-        return ref(sender, report)
+        return weakref.ref(sender, report)
     except TypeError:
         return None
 

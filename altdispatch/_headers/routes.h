@@ -43,6 +43,14 @@ makes_ids(module_state *state)
            == state->owned.make_id;
 }
 
+/* Return whether weak references are made as ever, and not by a mock of a test's. */
+static inline int
+makes_references(module_state *state)
+{
+    return get(PyModule_GetDict(state->owned.weakref), state->names.ref)
+           == (PyObject *)&_PyWeakref_RefType;
+}
+
 /* Return the index of `receivers`, borrowed, if it's a compiled one and good. */
 static inline index_object *
 get_index(module_state *state, PyObject *receivers)
@@ -194,8 +202,9 @@ recall_cached(module_state *state, attributes *signal, PyObject *sender,
     if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
         || (contents = instance_dict(signal->cache)) == NULL
         || (data = get(contents, state->names.data)) == NULL || !PyDict_CheckExact(data)
-        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender))) {
-        return UNKNOWN; /* In the last case, there's an error due. */
+        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
+        || !makes_references(state)) {
+        return UNKNOWN;
     }
     /* Making a reference may collect garbage. */
     Py_INCREF(contents);

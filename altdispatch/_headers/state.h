@@ -30,6 +30,7 @@ typedef struct {
     PyObject *log_robust_failure;
     PyObject *make_id;
     PyObject *receivers;
+    PyObject *ref;
     PyObject *release;
     PyObject *remove;
     PyObject *sender;
@@ -50,6 +51,7 @@ typedef struct {
     PyObject *index_type;       /* of this module */
     PyObject *cache_type;       /* weakref.WeakKeyDictionary */
     PyObject *weak_method_type; /* weakref.WeakMethod */
+    PyObject *weakref;          /* the module */
     PyObject *lock_type;        /* that of threading.Lock() */
     PyObject *stock;            /* the module of Django's dispatcher */
     PyObject *make_id;          /* these are those of altdispatch.dispatcher */

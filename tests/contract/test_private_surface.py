@@ -786,3 +786,19 @@ def test_receivers_copied_or_pickled_are_plain(assert_same):
         return [(type(one), one == signal.receivers) for one in copies]
 
     assert assert_same(scenario) == [(list, True)] * 3
+
+
+def test_weakref_patched(assert_same, caching):
+    """As Django's own tests do: connecting takes the name from its module."""
+
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        with mock.patch("weakref.ref") as ref:
+            signal.connect(make_receivers, sender=Signal)
+            called = ref.call_count
+            signal.send(Signal)
+            signal.has_listeners(Signal)
+            seen = called, ref.call_count, signal.disconnect(make_receivers, Signal)
+        return seen
+
+    assert assert_same(scenario)[0] > 0
