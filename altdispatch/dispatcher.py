@@ -161,7 +161,8 @@ class Signal(django.dispatch.Signal):
     def has_listeners(self, sender: Any = None) -> bool:
         """Return whether a send from ``sender`` would call anything."""
         sync_receivers, async_receivers = self._live_receivers(sender)
-        return bool(sync_receivers) or bool(async_receivers)
+        # Without bool(), whose two calls are a tenth of the time.
+        return True if sync_receivers or async_receivers else False  # noqa: SIM210
 
     def send(self, sender: Any, **named: Any) -> Responses:
         """Call every receiver with ``signal``, ``sender`` and ``named``.
