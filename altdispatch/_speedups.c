@@ -35,16 +35,17 @@ find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *cro
     crowd->count = 0;
     crowd->items = crowd->small;
     /* Making a reference may collect garbage, which may run any code. */
+    PyObject *module = Py_NewRef(state->module);
     PyObject *receivers = Py_NewRef(signal->receivers);
     PyObject *lock = Py_NewRef(signal->lock);
     answer answer = recall(state, signal, sender, &routes);
     Py_DECREF(lock);
     Py_DECREF(receivers);
-    if (answer != FOUND) {
-        return answer;
+    if (answer == FOUND) {
+        answer = resolve(state, routes, crowd);
+        Py_DECREF(routes);
     }
-    answer = resolve(state, routes, crowd);
-    Py_DECREF(routes);
+    Py_DECREF(module);
     return answer;
 }
 
@@ -115,8 +116,15 @@ log_failure(module_state *state, PyObject *signal, PyObject *receiver)
         return NULL;
     }
     PyObject *error = take_raised_exception();
-    /* As in an `except` clause: sys.exc_info() tells of it meanwhile. */
+    /* As in an `except` clause: sys.exc_info() tells of it meanwhile. What is handled
+     * already may be so further out: a generator that's running isn't to keep that. */
     PyObject *handled = PyErr_GetHandledException();
+    PyErr_SetHandledException(NULL);
+    PyObject *outer = PyErr_GetHandledException();
+    if (outer == handled) {
+        Py_CLEAR(handled);
+    }
+    Py_XDECREF(outer);
     PyErr_SetHandledException(error);
     PyObject *logged = PyObject_CallMethodObjArgs(
         signal, state->names.log_robust_failure, receiver, error, NULL);
@@ -168,21 +176,21 @@ dispatch(module_state *state, call *call, int robust)
     }
     crowd crowd;
     PyObject *responses = NULL;
+    /* A receiver may do anything, even let go of the module. */
+    PyObject *module = Py_NewRef(state->module);
     answer answer = find_crowd(state, &attributes, call->sender, &crowd);
-    if (answer == UNKNOWN || answer == FAILED) {
-        return NULL;
-    }
     if (answer == NOBODY) {
         responses = PyList_New(0);
+        dismiss(&crowd);
     }
-    else if (Py_EnterRecursiveCall(" while sending a signal") == 0) {
-        /* A receiver may do anything, even let go of the module. */
-        PyObject *module = Py_NewRef(state->module);
-        responses = call_crowd(state, call, &crowd, robust);
-        Py_DECREF(module);
-        Py_LeaveRecursiveCall();
+    else if (answer == FOUND) {
+        if (Py_EnterRecursiveCall(" while sending a signal") == 0) {
+            responses = call_crowd(state, call, &crowd, robust);
+            Py_LeaveRecursiveCall();
+        }
+        dismiss(&crowd);
     }
-    dismiss(&crowd);
+    Py_DECREF(module);
     return responses;
 }
 

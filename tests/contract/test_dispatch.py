@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 from django.test import override_settings
@@ -460,6 +461,32 @@ def test_second_signal_is_refused_when_a_receiver_is_called(assert_same, caching
 
 
 # send_robust.
+
+
+def test_a_generator_keeps_no_exception_of_its_caller(assert_same, caching):
+    """What is handled around a generator is not what it handles itself."""
+
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+
+        def fails(**kwargs):
+            raise ValueError("this")
+
+        def send():
+            while True:
+                signal.send_robust(Sender)
+                yield sys.exc_info()[0]
+
+        signal.connect(fails)
+        signal.send_robust(Sender)
+        sending = send()
+        try:
+            raise KeyError
+        except KeyError:
+            seen = [next(sending), sys.exc_info()[0]]
+        return [*seen, next(sending), sys.exc_info()[0]]
+
+    assert assert_same(scenario) == [KeyError, KeyError, None, None]
 
 
 def test_send_robust_logs_and_returns_an_exception(
