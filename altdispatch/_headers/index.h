@@ -52,24 +52,32 @@ typedef struct {
 /* How deep a tuple may have tuples in it: far below what hashing it can bear. */
 #define MOST_LEVELS 5
 
+/* Return whether a value is equal only to values of the same hash, and to itself. */
+static inline int
+is_value(PyObject *key)
+{
+    PyTypeObject *type = Py_TYPE(key);
+    return type == &PyLong_Type || type == &PyUnicode_Type || type == &PyBytes_Type
+           || type == &PyBool_Type || key == Py_None;
+}
+
 /* Return whether a dict finds `key` where a scan with `==` would. */
 static int
 hashes_as_it_compares(PyObject *key, int levels)
 {
-    PyTypeObject *type = Py_TYPE(key);
-    if (type == &PyTuple_Type) {
+    if (PyTuple_CheckExact(key)) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); i++) {
-            if (levels == 0
-                || !hashes_as_it_compares(PyTuple_GET_ITEM(key, i), levels - 1)) {
+            PyObject *part = PyTuple_GET_ITEM(key, i);
+            if (!is_value(part)
+                && (levels == 0 || !hashes_as_it_compares(part, levels - 1))) {
                 return 0;
             }
         }
         return 1;
     }
-    return type == &PyLong_Type || type == &PyUnicode_Type || type == &PyBytes_Type
-           || type == &PyBool_Type || key == Py_None
-           || (type->tp_richcompare == PyBaseObject_Type.tp_richcompare
-               && type->tp_hash == PyBaseObject_Type.tp_hash);
+    return is_value(key)
+           || (Py_TYPE(key)->tp_richcompare == PyBaseObject_Type.tp_richcompare
+               && Py_TYPE(key)->tp_hash == PyBaseObject_Type.tp_hash);
 }
 
 /* Ids are multiples of 16 and near to each other: spread them over all bits. */

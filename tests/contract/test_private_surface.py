@@ -802,3 +802,23 @@ def test_weakref_patched(assert_same, caching):
         return seen
 
     assert assert_same(scenario)[0] > 0
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 5, 6, 7, 8, 50, 5000])
+def test_dispatch_uid_with_tuples_in_tuples(assert_same, caching, depth):
+    def scenario(Signal):
+        def uid():
+            nested = "uid"
+            for _ in range(depth):
+                nested = (nested,)
+            return nested
+
+        signal = Signal(use_caching=caching)
+        one = uid()
+        for _ in range(2):
+            signal.connect(make_receivers, dispatch_uid=one, sender=Signal)
+        other = uid() if depth < 100 else one
+        seen = len(signal.receivers), signal.has_listeners(Signal)
+        return *seen, signal.disconnect(sender=Signal, dispatch_uid=other)
+
+    assert assert_same(scenario) == (1, True, True)
