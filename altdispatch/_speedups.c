@@ -337,6 +337,7 @@ load_names(owned_names *names)
         {&names->acquire, "acquire"},
         {&names->data, "data"},
         {&names->dead_receivers, "_dead_receivers"},
+        {&names->find_index, "find_index"},
         {&names->func, "__func__"},
         {&names->live_receivers, "_live_receivers"},
         {&names->lock, "lock"},

@@ -430,8 +430,8 @@ def remove(signal: Signal, lookup_key: LookupKey) -> bool:
             return False
         position, entry = found
         if receivers[position] is entry:
-            list.__delitem__(receivers, position)
-            if index.gone and index.is_worn():
+            list.pop(receivers, position)
+            if index.is_worn():
                 receivers.memory = None
             return True
         # Sorted, or the like, by a function in C behind the index's back.

@@ -106,8 +106,8 @@ def install(force: bool = False) -> bool:
             if _is_djangos_own(original, name):
                 _originals[name] = original
                 _grafts[name] = _graft(method, original, implementations.in_use.compile)
-        for name, graft in _grafts.items():
-            setattr(stock.Signal, name, graft)
+        for name, method in _grafts.items():
+            setattr(stock.Signal, name, method)
         return True
 
 
@@ -122,8 +122,8 @@ def uninstall() -> bool:
     with _lock:
         if not is_installed():
             return False
-        for name, graft in _grafts.items():
-            if vars(stock.Signal).get(name) is graft:
+        for name, method in _grafts.items():
+            if vars(stock.Signal).get(name) is method:
                 setattr(stock.Signal, name, _originals[name])
         _grafts.clear()
         _originals.clear()

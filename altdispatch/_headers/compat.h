@@ -14,13 +14,22 @@
 #error "altdispatch is compiled only for CPython with the GIL"
 #endif
 
+/* Return whether what `reference`, a weak one, refers to is alive. With the GIL, it is
+ * as simple as that. */
+static inline int
+is_alive(PyObject *reference)
+{
+    PyObject *object = ((PyWeakReference *)reference)->wr_object;
+    return object != Py_None && Py_REFCNT(object) != 0;
+}
+
 /* Return a new reference to what `reference` refers to, or NULL, without an error, if
- * that is dead. With the GIL, it is as simple as that. */
+ * that is dead. */
 static inline PyObject *
 referent(PyObject *reference)
 {
-    PyObject *object = ((PyWeakReference *)reference)->wr_object;
-    return object == Py_None || Py_REFCNT(object) == 0 ? NULL : Py_NewRef(object);
+    return is_alive(reference) ? Py_NewRef(((PyWeakReference *)reference)->wr_object)
+                               : NULL;
 }
 
 /* Return whether `reference`, a weak one, refers to `object`, which is alive. */

@@ -15,6 +15,7 @@
 typedef struct node {
     PyObject *entry; /* owned */
     Py_ssize_t serial;
+    size_t hashes[2];  /* in the table by sender, and in the one by key */
     struct node *next; /* of the same sender, in the order of adding; then the first */
     struct node *previous;
 } node;
@@ -107,13 +108,6 @@ node_key(node *node, int part)
     return PyTuple_GET_ITEM(PyTuple_GET_ITEM(node->entry, 0), part);
 }
 
-/* Return the probe that finds a node in a table with or without receivers' keys. */
-static inline probe
-probe_of(node *node, int with_receiver)
-{
-    return make_probe(with_receiver ? node_key(node, 0) : NULL, node_key(node, 1));
-}
-
 static inline int
 same_key(PyObject *one, PyObject *other)
 {
@@ -123,8 +117,9 @@ same_key(PyObject *one, PyObject *other)
 static inline int
 is_found(node *node, probe *probe)
 {
-    return (probe->receiver_key == NULL
-            || same_key(node_key(node, 0), probe->receiver_key))
+    int with_receiver = probe->receiver_key != NULL;
+    return node->hashes[with_receiver] == probe->hash
+           && (!with_receiver || same_key(node_key(node, 0), probe->receiver_key))
            && same_key(node_key(node, 1), probe->sender_key);
 }
 
@@ -167,8 +162,11 @@ make_room(table *table_, int with_receiver)
     memset(larger.slots, 0, larger.size * sizeof(node *));
     for (size_t i = 0; i < table_->size; i++) {
         if (table_->slots[i] != NULL) {
-            probe probe = probe_of(table_->slots[i], with_receiver);
-            *find_slot_of(&larger, &probe) = table_->slots[i];
+            size_t j = table_->slots[i]->hashes[with_receiver];
+            while (larger.slots[j & (larger.size - 1)] != NULL) {
+                j++;
+            }
+            larger.slots[j & (larger.size - 1)] = table_->slots[i];
         }
     }
     PyMem_Free(table_->slots);
@@ -182,11 +180,13 @@ static void
 empty_slot(table *table, node *gone, int with_receiver)
 {
     size_t mask = table->size - 1;
-    probe gone_probe = probe_of(gone, with_receiver);
-    size_t gap = (size_t)(find_slot_of(table, &gone_probe) - table->slots);
+    size_t gap = gone->hashes[with_receiver] & mask;
+    while (table->slots[gap] != gone) {
+        gap = (gap + 1) & mask;
+    }
     table->used--;
     for (size_t i = (gap + 1) & mask; table->slots[i] != NULL; i = (i + 1) & mask) {
-        size_t home = probe_of(table->slots[i], with_receiver).hash & mask;
+        size_t home = table->slots[i]->hashes[with_receiver] & mask;
         if (((i - home) & mask) >= ((i - gap) & mask)) {
             table->slots[gap] = table->slots[i];
             gap = i;
@@ -319,7 +319,10 @@ add_node(index_object *self, PyObject *entry)
     added->entry = Py_NewRef(entry);
     added->serial = self->next++;
     self->length++;
-    probe by_key = probe_of(added, 1), by_sender = probe_of(added, 0);
+    probe by_sender = make_probe(NULL, node_key(added, 1));
+    probe by_key = make_probe(node_key(added, 0), node_key(added, 1));
+    added->hashes[0] = by_sender.hash;
+    added->hashes[1] = by_key.hash;
     *find_slot_of(&self->by_key, &by_key) = added;
     self->by_key.used++;
     node **ring = find_slot_of(&self->by_sender, &by_sender);
@@ -459,13 +462,15 @@ static void
 unlink_node(index_object *self, node *gone)
 {
     empty_slot(&self->by_key, gone, 1);
-    probe by_sender = probe_of(gone, 0);
-    node **ring = find_slot_of(&self->by_sender, &by_sender);
     if (gone->next == gone) {
         empty_slot(&self->by_sender, gone, 0);
     }
-    else if (*ring == gone) {
-        *ring = gone->next;
+    else {
+        probe by_sender = make_probe(NULL, node_key(gone, 1));
+        node **ring = find_slot_of(&self->by_sender, &by_sender);
+        if (*ring == gone) {
+            *ring = gone->next;
+        }
     }
     gone->next->previous = gone->previous;
     gone->previous->next = gone->next;
@@ -671,7 +676,6 @@ static PyMethodDef index_methods[] = {
 static PyMemberDef index_members[] = {
     {"complete", T_BOOL, offsetof(index_object, complete), READONLY, NULL},
     {"length", T_PYSSIZET, offsetof(index_object, length), READONLY, NULL},
-    {"gone", T_PYSSIZET, offsetof(index_object, gone_count), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

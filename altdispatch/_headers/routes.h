@@ -66,6 +66,23 @@ get_index(module_state *state, PyObject *receivers)
     return (index_object *)memory;
 }
 
+/* Return the index of `receivers`, a new reference, made now if that's needed; NULL
+ * with an error, or without one if the list has to be scanned. The signal's lock is
+ * held. */
+static index_object *
+find_index(module_state *state, PyObject *receivers)
+{
+    index_object *index = get_index(state, receivers);
+    if (index != NULL) {
+        return (index_object *)Py_NewRef(index);
+    }
+    PyObject *found = PyObject_CallMethodNoArgs(receivers, state->names.find_index);
+    if (found != NULL && !Py_IS_TYPE(found, (PyTypeObject *)state->owned.index_type)) {
+        Py_CLEAR(found);
+    }
+    return (index_object *)found;
+}
+
 /* Return the key that a sender is registered by, if it's its id; NULL with an error, or
  * without one if it may be something else. */
 static PyObject *
@@ -102,12 +119,11 @@ cache_routes(module_state *state, PyObject *receivers, PyObject *sender, PyObjec
     if (key == NULL) {
         return PyErr_Occurred() ? FAILED : UNKNOWN;
     }
-    index_object *index = get_index(state, receivers);
+    index_object *index = find_index(state, receivers);
     if (index == NULL) {
         Py_DECREF(key);
-        return UNKNOWN;
+        return PyErr_Occurred() ? FAILED : UNKNOWN;
     }
-    Py_INCREF(index);
     PyObject *found = find_routes(state, index, key);
     Py_DECREF(index);
     Py_DECREF(key);
@@ -135,11 +151,12 @@ cache_routes(module_state *state, PyObject *receivers, PyObject *sender, PyObjec
 
 /* Find the routes of a sender that isn't in the signal's cache, and put them there. The
  * caller has references to all that it gives. */
-static answer
+Py_NO_INLINE static answer
 learn_routes(module_state *state, attributes *signal, PyObject *sender, PyObject *data,
              PyObject *remove, PyObject **routes)
 {
-    if (remove == NULL || get_index(state, signal->receivers) == NULL
+    if (remove == NULL
+        || !Py_IS_TYPE(signal->receivers, (PyTypeObject *)state->owned.receivers_type)
         || !finds_attributes_unnoticed(sender) || !makes_ids(state)
         || !is_unlocked(state, signal->lock)) {
         return UNKNOWN;
@@ -192,6 +209,20 @@ look_up(module_state *state, PyObject *receivers, PyObject *data, PyObject *send
     return found;
 }
 
+/* Return the dict of a cache whose attributes these are, borrowed; NULL, without an
+ * error, if it isn't there or of another kind. */
+static inline PyObject *
+get_data(module_state *state, PyObject *contents)
+{
+    /* It's the first that a WeakKeyDictionary makes. */
+    Py_ssize_t place = 0;
+    PyObject *name, *data;
+    if (!PyDict_Next(contents, &place, &name, &data) || name != state->names.data) {
+        data = get(contents, state->names.data);
+    }
+    return data != NULL && PyDict_CheckExact(data) ? data : NULL;
+}
+
 /* Find what the cache of a signal has for `sender`, or put it there. A list in
  * `*routes` is owned by the caller. */
 static inline answer
@@ -201,7 +232,7 @@ recall_cached(module_state *state, attributes *signal, PyObject *sender,
     PyObject *contents, *data;
     if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
         || (contents = instance_dict(signal->cache)) == NULL
-        || (data = get(contents, state->names.data)) == NULL || !PyDict_CheckExact(data)
+        || (data = get_data(state, contents)) == NULL
         || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
         || !makes_references(state)) {
         return UNKNOWN;
@@ -336,12 +367,10 @@ resolve_route(module_state *state, PyObject *route, PyObject **receiver)
                 Py_DECREF(object);
                 return UNKNOWN;
             }
-            PyObject *sender = referent(sender_ref);
-            if (sender == NULL) {
+            if (!is_alive(sender_ref)) {
                 Py_DECREF(object);
                 return NOBODY;
             }
-            Py_DECREF(sender);
         }
     }
     *receiver = object;

@@ -24,6 +24,7 @@ typedef struct {
     PyObject *acquire;
     PyObject *data;
     PyObject *dead_receivers;
+    PyObject *find_index;
     PyObject *func;
     PyObject *live_receivers;
     PyObject *lock;
