@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 from django.dispatch import Signal
 from pyperf import perf_counter
@@ -127,6 +128,17 @@ def time_plain(signal: Signal, receivers: Sequence[Callable[..., object]]) -> Ti
     return time
 
 
+class Timers(NamedTuple):
+    """What measures sends with certain keyword arguments."""
+
+    send: Callable[[Signal], Timer]
+    send_robust: Callable[[Signal], Timer]
+    plain: Callable[[Signal, Sequence[Callable[..., object]]], Timer]
+
+
+POST_SAVE = Timers(time_send, time_send_robust, time_plain)
+
+
 def answers(responses: list[tuple[object, object]]) -> str:
     """Return what was called, and in which order."""
     return str([response for _, response in responses])
@@ -139,6 +151,7 @@ def sending(
     connected_to: type | None = Book,
     make_receivers: Callable[[int], list[Callable[..., object]]] = functions,
     robust: bool = False,
+    timers: Timers = POST_SAVE,
 ) -> Iterator[Body]:
     """Book sends; so many receivers listen to it, to Author or (None) to everyone."""
     signal = Signal(use_caching=caching)
@@ -147,9 +160,9 @@ def sending(
     heard = count and connected_to is not Author
     send = signal.send_robust if robust else signal.send
     yield Body(
-        time=(time_send_robust if robust else time_send)(signal),
+        time=(timers.send_robust if robust else timers.send)(signal),
         answer=lambda: answers(send(sender=Book)),
-        plain=time_plain(signal, receivers) if heard else None,
+        plain=timers.plain(signal, receivers) if heard else None,
     )
 
 

@@ -9,6 +9,7 @@ the values to a pyperf file.
 
 import argparse
 import gc
+import random
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -104,6 +105,9 @@ def measure(
     row: Row, facts: dict[str, object], options: argparse.Namespace
 ) -> Iterator[pyperf.Benchmark]:
     """Take values of the row until another is to be prepared, and give them."""
+    # Where objects happen to lie in memory makes a sixth of the time, the same in each
+    # process that does the same. So they are to lie elsewhere in each round.
+    clutter = [bytes(random.randrange(500)) for _ in range(random.randrange(1000))]
     with row.prepare() as body:
         answer = body.answer()
         # What exists by now is no business of the collections that happen while the
@@ -120,6 +124,7 @@ def measure(
         end_turn(0.0)
         for _ in turns_for_values(sys.stdin):
             end_turn(sum(each.take() for each in measured))
+    del clutter
     for each in measured:
         yield each.benchmark(row.calls, {"answer": answer, **facts})
 
