@@ -72,6 +72,56 @@ def test_arguments_and_their_order(assert_same, caching):
     )
 
 
+@pytest.mark.parametrize("interned", [True, False])
+@pytest.mark.parametrize("count", [13, 14, 15, 1000])
+def test_many_arguments(assert_same, caching, count, interned):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        listener = Listener()
+        signal.connect(listener.receive)
+        # One from source code is interned, and one that is worked out isn't.
+        names = [f"argument_{number}" for number in range(count)]
+        named = {
+            sys.intern(name) if interned else name: number
+            for number, name in enumerate(names)
+        }
+        for _ in range(2):
+            signal.send(Sender, **named)
+            signal.send(sender=Sender, **named)
+            signal.send(**named, sender=Sender)
+            signal.send_robust(Sender, **named)
+        return [
+            (list(seen), list(seen.values())[2:], seen["sender"])
+            for seen in listener.seen
+        ]
+
+    seen = assert_same(scenario)
+    assert [len(values) for _, values, _ in seen] == [count] * 8
+
+
+class Listener:
+    """It has a method that is a receiver, and remembers what that got."""
+
+    def __init__(self):
+        self.seen = []
+
+    def receive(self, **kwargs):
+        self.seen.append(kwargs)
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 1000])
+def test_many_receivers(assert_same, caching, count):
+    def scenario(Signal):
+        signal = Signal(use_caching=caching)
+        receivers = [lambda number=number, **_: number for number in range(count)]
+        for number, receiver in enumerate(receivers):
+            signal.connect(receiver, sender=Sender if number % 2 else None)
+        sends = [signal.send, signal.send_robust] * 2
+        return [[answer for _, answer in send(Sender)] for send in sends]
+
+    assert assert_same(scenario) == [list(range(count))] * 4
+
+
 def test_answer_is_a_new_list_of_pairs(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
