@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,16 @@ def implementation(
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
     monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     return chosen.name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def busy_machine_is_no_difference() -> None:
+    """asyncio's debug mode logs what takes long, which tests of the log would see."""
+
+    def is_of_interest(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Executing %s took")
+
+    logging.getLogger("asyncio").addFilter(is_of_interest)
 
 
 @pytest.fixture
