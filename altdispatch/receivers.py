@@ -235,6 +235,7 @@ class Index:
         "next",
         "plain",
         "routes",
+        "worn",
     )
 
     def __init__(self) -> None:
@@ -255,6 +256,8 @@ class Index:
         self.next = 0
         #: The serials between them of the entries that are gone, ascending.
         self.gone: list[int] = []
+        #: Whether counting them costs more than a new index.
+        self.worn = False
 
     def fill(self, entries: tuple[Entry, ...]) -> None:
         """Add ``entries``; complete only if every one of them can be indexed."""
@@ -331,11 +334,8 @@ class Index:
             return 0, entry
         gone_before = bisect_left(self.gone, serial)
         self.gone.insert(gone_before, serial)
+        self.worn = len(self.gone) > 2 * self.length + 100
         return serial - self.first - gone_before, entry
-
-    def is_worn(self) -> bool:
-        """Return whether counting those gone costs more than a new index."""
-        return len(self.gone) > 2 * self.length + 100
 
     def find_routes(self, sender_key: Any) -> Routes:
         """Return the routes of those that want this sender, or every sender."""
@@ -431,7 +431,7 @@ def remove(signal: Signal, lookup_key: LookupKey) -> bool:
         position, entry = found
         if receivers[position] is entry:
             list.pop(receivers, position)
-            if index.is_worn():
+            if index.worn:
                 receivers.memory = None
             return True
         # Sorted, or the like, by a function in C behind the index's back.
@@ -477,7 +477,7 @@ def drop_dead(signal: Signal) -> None:
         if index is not None and index.covers(receivers):
             for entry in dead:
                 index.take_out(entry[0])
-            if not index.is_worn():
+            if not index.worn:
                 replacement.memory = index
     signal.receivers = replacement
 

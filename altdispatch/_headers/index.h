@@ -40,6 +40,7 @@ typedef struct {
     Py_ssize_t *gone;
     Py_ssize_t gone_count;
     Py_ssize_t gone_room;
+    char worn;
     PyObject **cache_keys; /* owned, as are its items: see find_cache_key() */
 } index_object;
 
@@ -526,6 +527,7 @@ note_gone(index_object *self, Py_ssize_t serial)
             (size_t)(self->gone_count - before) * sizeof(Py_ssize_t));
     self->gone[before] = serial;
     self->gone_count++;
+    self->worn = self->gone_count > 2 * self->length + 100;
     return serial - self->first - before;
 }
 
@@ -551,13 +553,6 @@ index_take_out(index_object *self, PyObject *lookup_key)
     /* From here on, if there's no memory for the answer, the list has the entry still,
      * and by its length isn't covered any more. */
     return Py_BuildValue("nN", position, entry);
-}
-
-/* `def is_worn(self)` */
-static PyObject *
-index_is_worn(index_object *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(self->gone_count > 2 * self->length + 100);
 }
 
 /* Return new routes, of nothing. */
@@ -667,7 +662,6 @@ static PyMethodDef index_methods[] = {
     {"add", (PyCFunction)index_add, METH_O, NULL},
     {"has", (PyCFunction)index_has, METH_O, NULL},
     {"take_out", (PyCFunction)index_take_out, METH_O, NULL},
-    {"is_worn", (PyCFunction)index_is_worn, METH_NOARGS, NULL},
     {"find_routes", (PyCFunction)index_find_routes, METH_O, NULL},
     {"remember_routes", (PyCFunction)index_remember_routes, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -676,6 +670,7 @@ static PyMethodDef index_methods[] = {
 static PyMemberDef index_members[] = {
     {"complete", T_BOOL, offsetof(index_object, complete), READONLY, NULL},
     {"length", T_PYSSIZET, offsetof(index_object, length), READONLY, NULL},
+    {"worn", T_BOOL, offsetof(index_object, worn), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

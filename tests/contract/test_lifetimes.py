@@ -264,7 +264,7 @@ def test_million_connections_leave_nothing(Signal, caching):
         signal.disconnect(goes, sender=Sender)
     index = signal.receivers.memory
     assert len(signal.receivers) == 1
-    assert index is None or not index.is_worn()
+    assert index is None or not index.worn
     assert [answer for _, answer in signal.send(Sender)] == ["function"]
 
 
