@@ -55,8 +55,9 @@ is_plain_type(module_state *state, PyTypeObject *type)
     return 1;
 }
 
-/* What a signal has in its __dict__; all borrowed. */
+/* A signal, and what it has in its __dict__; all borrowed. */
 typedef struct {
+    PyObject *self;
     PyObject *receivers;
     PyObject *lock;
     PyObject *use_caching;
@@ -107,6 +108,7 @@ read_attributes(module_state *state, PyObject *signal, attributes *attributes)
     if (held == NULL) {
         return 0;
     }
+    attributes->self = signal;
     if (read_usual_attributes(state, held, attributes)) {
         return 1;
     }

@@ -149,6 +149,17 @@ cache_routes(module_state *state, PyObject *receivers, PyObject *sender, PyObjec
     return FOUND;
 }
 
+/* Return whether the signal has the same list still, and nothing dead. To acquire a
+ * lock may take a while, even if nobody seems to have it: one that waited for it does,
+ * before it says so. */
+static inline int
+is_unchanged(module_state *state, attributes *signal)
+{
+    attributes now;
+    return read_attributes(state, signal->self, &now)
+           && now.receivers == signal->receivers && now.dead_receivers == Py_False;
+}
+
 /* Find the routes of a sender that isn't in the signal's cache, and put them there. The
  * caller has references to all that it gives. */
 Py_NO_INLINE static answer
@@ -167,7 +178,11 @@ learn_routes(module_state *state, attributes *signal, PyObject *sender, PyObject
     PyObject *acquired = PyObject_CallMethodNoArgs(signal->lock, state->names.acquire);
     if (acquired != NULL) {
         Py_DECREF(acquired);
-        answer = cache_routes(state, signal->receivers, sender, data, remove, routes);
+        answer = UNKNOWN;
+        if (is_unchanged(state, signal)) {
+            answer =
+                cache_routes(state, signal->receivers, sender, data, remove, routes);
+        }
         PyObject *error = answer == FAILED ? take_raised_exception() : NULL;
         released = PyObject_CallMethodNoArgs(signal->lock, state->names.release);
         if (released == NULL) {

@@ -91,6 +91,46 @@ def test_threads_that_send_connect_and_disconnect(Signal, caching, collecting, s
 
 
 @pytest.mark.usefixtures("short_switch_interval")
+@pytest.mark.parametrize("caching", [False, True], ids=["plain", "caching"])
+@pytest.mark.parametrize("stock", [False, True], ids=["", "stock"])
+def test_threads_that_find_something_dead(Signal, caching, stock):
+    """Who waits for the lock meanwhile looks at the new list, not at the old one."""
+    signal = (django.dispatch.Signal if stock else Signal)(use_caching=caching)
+    errors = []
+    stop = threading.Event()
+
+    def connect_and_disconnect():
+        def passing(**kwargs):
+            return None
+
+        dying = lambda **kwargs: None  # noqa: E731
+        signal.connect(dying, sender=Sender)
+        del dying
+        signal.connect(passing, sender=Sender)
+        assert passing in [receiver for receiver, _ in signal.send(Sender)]
+        assert signal.disconnect(passing, sender=Sender)
+        assert passing not in [receiver for receiver, _ in signal.send(Sender)]
+
+    def work():
+        try:
+            while not stop.is_set():
+                connect_and_disconnect()
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    stop.wait(2)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not errors
+
+
+@pytest.mark.usefixtures("short_switch_interval")
 def test_threads_that_edit_the_list(Signal):
     """An edit by one thread counts for what another sends afterwards."""
     signal = Signal()
