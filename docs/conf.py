@@ -26,15 +26,29 @@ nitpick_ignore_regex = [
 ]
 
 
+# What the files of a run are named after, and what it's called in the documentation.
+RUNS = {"bench": "", "peers": ", beside other packages"}
+PLOTS = {
+    "ratios": "How many times faster than Django each row is.",
+    "costs": "What a send costs by the number of its receivers.",
+}
+
+
 def add_results(app, page, source):
-    """Add the tables that the benchmarks have written to the page about them."""
+    """Add what the benchmarks have written to the page about them."""
     if page != "explanation/performance":
         return
-    for file in sorted(Path(app.srcdir, "results").glob("bench-*-django*.rst")):
-        python, django = re.findall(r"\d+\.\d+", file.stem)
-        title = f"Python {python}, Django {django}"
-        lines = ["", title, "-" * len(title), "", f".. include:: /results/{file.name}"]
-        source[0] += "\n".join([*lines, ""])
+    for run, remark in RUNS.items():
+        for file in sorted(Path(app.srcdir, "results").glob(f"{run}-*-django*.rst")):
+            python, django = re.findall(r"\d+\.\d+", file.stem)
+            title = f"Python {python}, Django {django}{remark}"
+            lines = ["", title, "-" * len(title), ""]
+            for plot, alt in PLOTS.items():
+                image = f"{file.stem}-{plot}.svg"
+                if file.with_name(image).exists():
+                    lines += [f".. image:: /results/{image}", f"   :alt: {alt}", ""]
+            lines += [f".. include:: /results/{file.name}"]
+            source[0] += "\n".join([*lines, ""])
 
 
 def setup(app):
