@@ -22,6 +22,30 @@ def short_switch_interval():
     sys.setswitchinterval(before)
 
 
+def repeat_in_threads(work, seconds=2.0):
+    """Do each piece of work again and again, for so long or until one fails."""
+    errors = []
+    stop = threading.Event()
+
+    def repeat(one):
+        try:
+            while not stop.is_set():
+                one()
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=repeat, args=[one]) for one in work]
+    for thread in threads:
+        thread.start()
+    stop.wait(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not errors
+
+
 @pytest.mark.usefixtures("short_switch_interval")
 @pytest.mark.parametrize("caching", [False, True], ids=["plain", "caching"])
 @pytest.mark.parametrize("collecting", [False, True])
@@ -33,19 +57,6 @@ def test_threads_that_send_connect_and_disconnect(Signal, caching, collecting, s
     steady = [lambda number=number, **kwargs: number for number in range(5)]
     for number, receiver in enumerate(steady):
         signal.connect(receiver, sender=None if number % 2 else Sender)
-    errors = []
-    stop = threading.Event()
-
-    def guarded(work):
-        def run():
-            try:
-                while not stop.is_set():
-                    work()
-            except BaseException as error:
-                errors.append(error)
-                stop.set()
-
-        return run
 
     def send():
         sender = random.choice(senders)
@@ -75,16 +86,8 @@ def test_threads_that_send_connect_and_disconnect(Signal, caching, collecting, s
     work = [send, send, connect_and_disconnect, connect_and_disconnect, connect_and_die]
     if collecting:
         work.append(gc.collect)
-    threads = [threading.Thread(target=guarded(one)) for one in work]
-    for thread in threads:
-        thread.start()
-    stop.wait(2)
-    stop.set()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not errors
-    del connect_and_die
+    repeat_in_threads(work)
+    del connect_and_die, work
     gc.collect()
     answers = [answer for _, answer in signal.send(Sender) if answer is not None]
     assert answers == [0, 1, 2, 3, 4]
@@ -95,9 +98,6 @@ def test_threads_that_send_connect_and_disconnect(Signal, caching, collecting, s
 @pytest.mark.parametrize("stock", [False, True], ids=["", "stock"])
 def test_threads_that_find_something_dead(Signal, caching, stock):
     """Who waits for the lock meanwhile looks at the new list, not at the old one."""
-    signal = (django.dispatch.Signal if stock else Signal)(use_caching=caching)
-    errors = []
-    stop = threading.Event()
 
     def connect_and_disconnect():
         def passing(**kwargs):
@@ -111,23 +111,10 @@ def test_threads_that_find_something_dead(Signal, caching, stock):
         assert signal.disconnect(passing, sender=Sender)
         assert passing not in [receiver for receiver, _ in signal.send(Sender)]
 
-    def work():
-        try:
-            while not stop.is_set():
-                connect_and_disconnect()
-        except BaseException as error:
-            errors.append(error)
-            stop.set()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    stop.wait(2)
-    stop.set()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not errors
+    # It's how the threads happen to start that decides whether they meet.
+    for _ in range(6):
+        signal = (django.dispatch.Signal if stock else Signal)(use_caching=caching)
+        repeat_in_threads([connect_and_disconnect] * 8, seconds=0.5)
 
 
 @pytest.mark.usefixtures("short_switch_interval")
