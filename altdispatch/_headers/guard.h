@@ -65,31 +65,27 @@ typedef struct {
     PyObject *dead_receivers;
 } attributes;
 
+/* Return whether a dict has a name next, with its value. */
+static inline int
+has_next(PyObject *dict, Py_ssize_t *place, PyObject *name, PyObject **value)
+{
+    PyObject *next;
+    return PyDict_Next(dict, place, &next, value) && next == name;
+}
+
 /* Read a __dict__ that has the attributes in the order in which __init__() makes them,
  * and nothing else. Return whether it does. */
 static inline int
 read_usual_attributes(module_state *state, PyObject *held, attributes *signal)
 {
-    PyObject *const names[] = {
-        state->names.receivers,      state->names.lock,
-        state->names.use_caching,    state->names.sender_receivers_cache,
-        state->names.dead_receivers,
-    };
-    PyObject **const values[] = {
-        &signal->receivers, &signal->lock,           &signal->use_caching,
-        &signal->cache,     &signal->dead_receivers,
-    };
-    if (PyDict_GET_SIZE(held) != (Py_ssize_t)Py_ARRAY_LENGTH(names)) {
-        return 0;
-    }
+    owned_names *names = &state->names;
     Py_ssize_t place = 0;
-    PyObject *name;
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        if (!PyDict_Next(held, &place, &name, values[i]) || name != names[i]) {
-            return 0;
-        }
-    }
-    return 1;
+    return PyDict_GET_SIZE(held) == 5
+           && has_next(held, &place, names->receivers, &signal->receivers)
+           && has_next(held, &place, names->lock, &signal->lock)
+           && has_next(held, &place, names->use_caching, &signal->use_caching)
+           && has_next(held, &place, names->sender_receivers_cache, &signal->cache)
+           && has_next(held, &place, names->dead_receivers, &signal->dead_receivers);
 }
 
 static inline PyObject *
@@ -97,6 +93,27 @@ get(PyObject *dict, PyObject *name)
 {
     /* Both are exact: nothing can go wrong. */
     return PyDict_GetItemWithError(dict, name);
+}
+
+/* Return what a dict has under a name, borrowed; NULL, without an error, if that's
+ * nothing. `*place` is where the name was the last time, and is hardly ever elsewhere.
+ */
+static inline PyObject *
+get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
+{
+    PyObject *found, *value;
+    Py_ssize_t next = *place;
+    if (has_next(dict, &next, name, &value)) {
+        return value;
+    }
+    next = 0;
+    do {
+        *place = next;
+        if (!PyDict_Next(dict, &next, &found, &value)) {
+            return NULL;
+        }
+    } while (found != name);
+    return value;
 }
 
 /* Read the attributes of a signal whose class is plain. Return whether all are there,

@@ -20,6 +20,12 @@ typedef struct node {
     struct node *previous;
 } node;
 
+/* A sender, only to compare with, and the routes that it got last; owned, or NULL. */
+typedef struct {
+    PyObject *sender;
+    PyObject *routes;
+} last_routes;
+
 /* A hash table with open addressing: NULL where nothing is. */
 typedef struct {
     node **slots;
@@ -33,8 +39,9 @@ typedef struct {
     char complete;
     char plain;
     table by_key;
-    table by_sender;  /* the first of each ring */
-    PyObject *routes; /* owned; a dict */
+    table by_sender;   /* the first of each ring */
+    PyObject *routes;  /* owned; a dict */
+    last_routes *last; /* owned, or NULL: see find_last_routes() */
     Py_ssize_t first;
     Py_ssize_t next;
     Py_ssize_t *gone;
@@ -220,6 +227,9 @@ index_traverse(index_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->routes);
+    for (size_t i = 0; self->last != NULL && i < LAST_ROUTES; i++) {
+        Py_VISIT(self->last[i].routes);
+    }
     for (size_t i = 0; i < self->by_key.size; i++) {
         if (self->by_key.slots[i] != NULL) {
             Py_VISIT(self->by_key.slots[i]->entry);
@@ -229,6 +239,19 @@ index_traverse(index_object *self, visitproc visit, void *arg)
         Py_VISIT(self->cache_keys[i]);
     }
     return 0;
+}
+
+/* Forget the routes that were got last. It may run any code, when the index is as it is
+ * to be. */
+static inline void
+forget_last_routes(index_object *self)
+{
+    last_routes *last = self->last;
+    self->last = NULL;
+    for (size_t i = 0; last != NULL && i < LAST_ROUTES; i++) {
+        Py_XDECREF(last[i].routes);
+    }
+    PyMem_Free(last);
 }
 
 static int
@@ -254,6 +277,7 @@ index_clear(index_object *self)
         }
         PyMem_Free(cache_keys);
     }
+    forget_last_routes(self);
     Py_CLEAR(self->routes);
     return 0;
 }
@@ -285,6 +309,22 @@ find_cache_key(index_object *self, PyObject *sender)
     return &self->cache_keys[spread((size_t)sender) % CACHE_KEYS];
 }
 
+/* Return where the routes are remembered that `sender` may have got last; NULL, without
+ * an error, if there's no memory for it. They are good for what has its id, as all
+ * routes are, and until the next change. */
+static inline last_routes *
+find_last_routes(index_object *self, PyObject *sender)
+{
+    if (self->last == NULL) {
+        self->last = PyMem_New(last_routes, LAST_ROUTES);
+        if (self->last == NULL) {
+            return NULL;
+        }
+        memset(self->last, 0, LAST_ROUTES * sizeof(last_routes));
+    }
+    return &self->last[spread((size_t)sender) % LAST_ROUTES];
+}
+
 /* Forget the routes that are remembered. Return -1 with an error if there's no memory:
  * a new dict, as in Python, is what an answer that's being worked out can't get into.
  */
@@ -300,6 +340,7 @@ forget_routes(index_object *self)
         return -1;
     }
     Py_XSETREF(self->routes, routes);
+    forget_last_routes(self);
     return 0;
 }
 

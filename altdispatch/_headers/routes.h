@@ -39,7 +39,7 @@ is_unlocked(module_state *state, PyObject *lock)
 static inline int
 makes_ids(module_state *state)
 {
-    return get(PyModule_GetDict(state->owned.stock), state->names.make_id)
+    return get_at(state->owned.stock, state->names.make_id, &state->make_id_place)
            == state->owned.make_id;
 }
 
@@ -47,7 +47,7 @@ makes_ids(module_state *state)
 static inline int
 makes_references(module_state *state)
 {
-    return get(PyModule_GetDict(state->owned.weakref), state->names.ref)
+    return get_at(state->owned.weakref, state->names.ref, &state->ref_place)
            == (PyObject *)&_PyWeakref_RefType;
 }
 
@@ -229,12 +229,7 @@ look_up(module_state *state, PyObject *receivers, PyObject *data, PyObject *send
 static inline PyObject *
 get_data(module_state *state, PyObject *contents)
 {
-    /* It's the first that a WeakKeyDictionary makes. */
-    Py_ssize_t place = 0;
-    PyObject *name, *data;
-    if (!PyDict_Next(contents, &place, &name, &data) || name != state->names.data) {
-        data = get(contents, state->names.data);
-    }
+    PyObject *data = get_at(contents, state->names.data, &state->data_place);
     return data != NULL && PyDict_CheckExact(data) ? data : NULL;
 }
 
@@ -294,6 +289,11 @@ recall_indexed(module_state *state, attributes *signal, PyObject *sender,
     if (index == NULL || !index->plain) {
         return UNKNOWN;
     }
+    last_routes *last = find_last_routes(index, sender);
+    if (last != NULL && last->sender == sender) {
+        *routes = Py_NewRef(last->routes);
+        return FOUND;
+    }
     PyObject *key = PyLong_FromVoidPtr(sender);
     if (key == NULL) {
         return FAILED;
@@ -307,6 +307,10 @@ recall_indexed(module_state *state, attributes *signal, PyObject *sender,
         return UNKNOWN;
     }
     *routes = Py_NewRef(found);
+    if (last != NULL) {
+        last->sender = sender;
+        Py_XSETREF(last->routes, Py_NewRef(found));
+    }
     return FOUND;
 }
 

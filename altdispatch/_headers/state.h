@@ -14,6 +14,7 @@ typedef struct {
 
 #define CALL_SITES 64 /* powers of two */
 #define CACHE_KEYS 256
+#define LAST_ROUTES 32
 #define PLAIN_TYPES 16
 
 /* Interned strings, and the tuple ("signal", "sender"). No cycle goes through them:
@@ -52,9 +53,9 @@ typedef struct {
     PyObject *index_type;       /* of this module */
     PyObject *cache_type;       /* weakref.WeakKeyDictionary */
     PyObject *weak_method_type; /* weakref.WeakMethod */
-    PyObject *weakref;          /* the module */
+    PyObject *weakref;          /* what the module has */
     PyObject *lock_type;        /* that of threading.Lock() */
-    PyObject *stock;            /* the module of Django's dispatcher */
+    PyObject *stock;            /* what the module of Django's dispatcher has */
     PyObject *make_id;          /* these are those of altdispatch.dispatcher */
     PyObject *no_receivers;
     PyObject *none_id;
@@ -78,6 +79,11 @@ typedef struct {
     Py_ssize_t memory; /* of receivers and of routes */
     Py_ssize_t weak_method_function;
     Py_ssize_t weak_method_kind;
+
+    /* Where in their dicts names were the last time: see get_at(). */
+    Py_ssize_t data_place;
+    Py_ssize_t make_id_place;
+    Py_ssize_t ref_place;
 
     /* The versions of classes that is_plain_type() has looked at. */
     unsigned int plain_types[PLAIN_TYPES];
