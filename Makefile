@@ -28,7 +28,7 @@ test: $(VENV)/with-test ## run the tests
 	$(PYTEST) $(ARGS)
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
-	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py $(ARGS)
+	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)
 
 sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgrind: [ARGS="address undefined memcheck debug"]
 	$(BIN)/python tests/sanitize.py $(ARGS)

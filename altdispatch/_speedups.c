@@ -13,6 +13,7 @@
 #include "_headers/method.h"
 #include "_headers/routes.h"
 #include "_headers/state.h"
+#include "_headers/together.h"
 
 /* Look at a signal and its sender. Return whether it's plain all that there is to them,
  * with the signal's attributes. */
@@ -27,13 +28,17 @@ look_at_signal(module_state *state, PyObject *signal, PyObject *sender,
                || PyList_CheckExact(attributes->receivers));
 }
 
-/* Find the receivers of `sender`. After FOUND and NOBODY, dismiss() is due. */
+/* Find the receivers of `sender`. After FOUND and NOBODY, dismiss() is due, also for
+ * the asynchronous ones; if these are not asked for, it's UNKNOWN who there is. */
 static answer
-find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *crowd)
+find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *crowd,
+           struct crowd *asynchronous)
 {
     PyObject *routes = NULL;
-    crowd->count = 0;
-    crowd->items = crowd->small;
+    gather_nobody(crowd);
+    if (asynchronous != NULL) {
+        gather_nobody(asynchronous);
+    }
     /* Making a reference may collect garbage, which may run any code. */
     PyObject *module = Py_NewRef(state->module);
     PyObject *receivers = Py_NewRef(signal->receivers);
@@ -42,7 +47,7 @@ find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *cro
     Py_DECREF(lock);
     Py_DECREF(receivers);
     if (answer == FOUND) {
-        answer = resolve(state, routes, crowd);
+        answer = resolve(state, routes, crowd, asynchronous);
         Py_DECREF(routes);
     }
     Py_DECREF(module);
@@ -57,16 +62,18 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
     module_state *state = the_state;
     Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
     attributes attributes;
-    crowd crowd;
+    crowd crowd, asynchronous;
     if (state != NULL && names == NULL && (count == 1 || count == 2)) {
         PyObject *sender = count == 2 ? args[1] : Py_None;
         if (look_at_signal(state, args[0], sender, &attributes)) {
-            answer answer = find_crowd(state, &attributes, sender, &crowd);
+            answer answer =
+                find_crowd(state, &attributes, sender, &crowd, &asynchronous);
             if (answer == FAILED) {
                 return NULL;
             }
             if (answer != UNKNOWN) {
                 dismiss(&crowd);
+                dismiss(&asynchronous);
                 return PyBool_FromLong(answer == FOUND);
             }
         }
@@ -178,7 +185,7 @@ dispatch(module_state *state, call *call, int robust)
     PyObject *responses = NULL;
     /* A receiver may do anything, even let go of the module. */
     PyObject *module = Py_NewRef(state->module);
-    answer answer = find_crowd(state, &attributes, call->sender, &crowd);
+    answer answer = find_crowd(state, &attributes, call->sender, &crowd, NULL);
     if (answer == NOBODY) {
         responses = PyList_New(0);
         dismiss(&crowd);
@@ -233,6 +240,18 @@ send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
     return send_or_call_python(self, args, flagged_count, names, 1);
 }
 
+/* Return a list of the receivers, which are dismissed; NULL with an error. */
+static PyObject *
+list_crowd(crowd *crowd)
+{
+    PyObject *living = PyList_New(crowd->count);
+    for (Py_ssize_t i = 0; living != NULL && i < crowd->count; i++) {
+        PyList_SET_ITEM(living, i, Py_NewRef(crowd->items[i]));
+    }
+    dismiss(crowd);
+    return living;
+}
+
 /* `def _live_receivers(self, sender)` */
 static PyObject *
 live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
@@ -242,21 +261,16 @@ live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
     attributes attributes;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
         && look_at_signal(state, args[0], args[1], &attributes)) {
-        crowd crowd;
-        answer answer = find_crowd(state, &attributes, args[1], &crowd);
+        crowd crowd, asynchronous;
+        answer answer = find_crowd(state, &attributes, args[1], &crowd, &asynchronous);
         if (answer == FAILED) {
             return NULL;
         }
         if (answer != UNKNOWN) {
-            PyObject *living = PyList_New(crowd.count);
-            for (Py_ssize_t i = 0; living != NULL && i < crowd.count; i++) {
-                PyList_SET_ITEM(living, i, Py_NewRef(crowd.items[i]));
-            }
-            dismiss(&crowd);
-            if (living == NULL) {
-                return NULL;
-            }
-            return Py_BuildValue("N[]", living);
+            PyObject *sync_receivers = list_crowd(&crowd);
+            PyObject *async_receivers = list_crowd(&asynchronous);
+            /* Either may be NULL, with an error. */
+            return Py_BuildValue("NN", sync_receivers, async_receivers);
         }
     }
     return call_python(self, args, flagged_count, names);
@@ -335,13 +349,16 @@ load_names(owned_names *names)
     } texts[] = {
         {&names->clear_dead_receivers, "_clear_dead_receivers"},
         {&names->acquire, "acquire"},
+        {&names->context, "context"},
         {&names->data, "data"},
         {&names->dead_receivers, "_dead_receivers"},
+        {&names->eager_start, "eager_start"},
         {&names->find_index, "find_index"},
         {&names->func, "__func__"},
         {&names->live_receivers, "_live_receivers"},
         {&names->lock, "lock"},
         {&names->log_robust_failure, "_log_robust_failure"},
+        {&names->loop, "loop"},
         {&names->make_id, "_make_id"},
         {&names->receivers, "receivers"},
         {&names->ref, "ref"},
@@ -384,6 +401,9 @@ load_objects(owned_objects *owned)
         {&owned->cache_type, "weakref", "WeakKeyDictionary"},
         {&owned->weak_method_type, "weakref", "WeakMethod"},
         {&owned->lock_type, "_thread", "LockType"},
+        {&owned->task_type, "altdispatch.together", "Task"},
+        {&owned->as_coroutine, "altdispatch.together", "as_coroutine"},
+        {&owned->make_coroutines, "altdispatch.dispatcher", "make_coroutines"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
         PyObject *module = PyImport_ImportModule(objects[i].module);
@@ -396,7 +416,9 @@ load_objects(owned_objects *owned)
             return -1;
         }
     }
-    return 0;
+    owned->task_done = PyObject_GetAttrString(owned->task_type, "done");
+    owned->task_result = PyObject_GetAttrString(owned->task_type, "result");
+    return owned->task_done == NULL || owned->task_result == NULL ? -1 : 0;
 }
 
 static int
@@ -506,6 +528,13 @@ static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
                "Return what to use in the place of the function.")},
+    {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
+     METH_FASTCALL,
+     PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.dispatcher does.")},
+    {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
+     PyDoc_STR("start($module, coroutines, results, loop, context, here, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.together does.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,20 +6,20 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, TypeVar
 
 import django.conf
 import django.dispatch.dispatcher
 
 from . import receivers as routing
+from .bridges import call_from_async, run_from_sync
 from .receivers import NONE_ID, Index, Receivers, Routes
 from .releases import (
     REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
-    run_together,
 )
+from .together import run_together
 
 #: Django's own dispatcher. What that takes from its module is looked up there when
 #: it is used, as programs and tests replace it there.
@@ -214,8 +214,9 @@ class Signal(django.dispatch.Signal):
                 response = receiver(signal=self, sender=sender, **named)
                 responses.append((receiver, response))
         if async_receivers:
-            start = partial(_start, self, sender, named)
-            responses.extend(_wait_for(async_receivers, start))
+            responses.extend(
+                _wait_for(self, sender, named, async_receivers, make_coroutines)
+            )
         return responses
 
     async def asend(self, sender: Any, **named: Any) -> Responses:
@@ -230,11 +231,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(
-            self._live_receivers(sender),
-            partial(_call, self, sender, named),
-            partial(_start, self, sender, named),
-        )
+        return await _answer(self, sender, named, _call, make_coroutines)
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
         """Do what ``send()`` does, with an ``Exception`` as a response.
@@ -257,8 +254,9 @@ class Signal(django.dispatch.Signal):
                 response = error
             responses.append((receiver, response))
         if async_receivers:
-            start = partial(_start_robust, self, sender, named)
-            responses.extend(_wait_for(async_receivers, start))
+            responses.extend(
+                _wait_for(self, sender, named, async_receivers, _make_robust_coroutines)
+            )
         return responses
 
     async def asend_robust(self, sender: Any, **named: Any) -> Responses:
@@ -271,11 +269,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(
-            self._live_receivers(sender),
-            partial(_call_robust, self, sender, named),
-            partial(_start_robust, self, sender, named),
-        )
+        return await _answer(self, sender, named, _call_robust, _make_robust_coroutines)
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         stock.logger.error(
@@ -396,10 +390,16 @@ def _call_robust(
     return responses
 
 
-def _start(
-    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
-) -> Any:
-    return receiver(signal=signal, sender=sender, **named)
+def make_coroutines(
+    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+) -> list[Any]:
+    return [receiver(signal=signal, sender=sender, **named) for receiver in receivers]
+
+
+def _make_robust_coroutines(
+    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+) -> list[Any]:
+    return [_start_robust(signal, sender, named, receiver) for receiver in receivers]
 
 
 async def _start_robust(
@@ -413,36 +413,51 @@ async def _start_robust(
 
 
 def _wait_for(
-    receivers: list[Receiver], start: Callable[[Receiver], Any]
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    make: Callable[..., list[Any]],
 ) -> Iterable[tuple[Receiver, Any]]:
     """Return the responses of asynchronous receivers to synchronous code."""
 
-    async def start_all() -> list[Any]:
-        return await run_together(*map(start, receivers))
+    async def answer(start_here: bool) -> list[Any]:
+        return await run_together(make(signal, sender, named, receivers), start_here)
 
-    return zip(receivers, stock.async_to_sync(start_all)(), strict=False)
+    return zip(receivers, run_from_sync(answer))  # noqa: B905 - see _answer()
 
 
 async def _answer(
-    live_receivers: tuple[list[Receiver], list[Receiver]],
-    call: Callable[[list[Receiver]], Responses],
-    start: Callable[[Receiver], Any],
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    call: Callable[..., Responses],
+    make: Callable[..., list[Any]],
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
-    sync_receivers, async_receivers = live_receivers
-    send = stock.sync_to_async(call) if sync_receivers else _answer_nothing
+    sync_receivers, async_receivers = signal._live_receivers(sender)
     if SYNC_RECEIVERS_FIRST:
-        responses = await send(sync_receivers)
-        async_responses = await run_together(*map(start, async_receivers))
+        responses = []
+        if sync_receivers:
+            responses = await call_from_async(
+                call, signal, sender, named, sync_receivers
+            )
+        async_responses = await run_together(
+            make(signal, sender, named, async_receivers)
+        )
     else:
         responses, async_responses = await asyncio.gather(
-            send(sync_receivers), run_together(*map(start, async_receivers))
+            call_from_async(call, signal, sender, named, sync_receivers)
+            if sync_receivers
+            else _answer_nothing(),
+            run_together(make(signal, sender, named, async_receivers)),
         )
-    responses.extend(zip(async_receivers, async_responses, strict=False))
+    # To say that it isn't strict takes half as long again.
+    responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses
 
 
-async def _answer_nothing(receivers: list[Receiver]) -> Responses:
+async def _answer_nothing() -> Responses:
     return []
 
 

@@ -9,11 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from . import receivers
-from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS, Signal
+from . import dispatcher, receivers, together
+from .dispatcher import (
+    OWN_CLEAR_DEAD_RECEIVERS,
+    OWN_LIVE_RECEIVERS,
+    Signal,
+    make_coroutines,
+)
 from .receivers import Index
+from .together import start
 
 Compile = Callable[[FunctionType], FunctionType]
 
@@ -31,6 +37,8 @@ class Implementation(NamedTuple):
             The class of its signals.
         Index
             That of the index of its receivers.
+        make_coroutines, start
+            How its asynchronous receivers are called, and started.
         compile
             Makes the extension handle the calls of a new function, if it has code for
             one of that name, and returns what is to be used in its place.
@@ -40,6 +48,8 @@ class Implementation(NamedTuple):
     reason: str
     Signal: type[Signal]
     Index: type[Index]
+    make_coroutines: Callable[..., list[Any]]
+    start: Callable[..., Any]
     compile: Compile
 
 
@@ -92,13 +102,23 @@ def _compiled() -> Implementation:
         reason="the extension is there",
         Signal=type("Signal", (Signal,), contents),
         Index=_speedups.Index,
+        make_coroutines=_speedups.make_coroutines,
+        start=_speedups.start,
         compile=compile,
     )
 
 
 def in_python(reason: str) -> Implementation:
     """Return the one that is always there."""
-    return Implementation("python", reason, Signal, Index, lambda function: function)
+    return Implementation(
+        name="python",
+        reason=reason,
+        Signal=Signal,
+        Index=Index,
+        make_coroutines=make_coroutines,
+        start=start,
+        compile=lambda function: function,
+    )
 
 
 def _choose() -> Implementation:
@@ -126,3 +146,5 @@ def _choose() -> Implementation:
 #: The one in use.
 in_use = _choose()
 receivers.new_index = in_use.Index
+dispatcher.make_coroutines = in_use.make_coroutines
+together.start = in_use.start

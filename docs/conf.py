@@ -27,7 +27,11 @@ nitpick_ignore_regex = [
 
 
 # What the files of a run are named after, and what it's called in the documentation.
-RUNS = {"bench": "", "peers": ", beside other packages"}
+RUNS = {
+    "bench": "",
+    "peers": ", beside other packages",
+    "load": ", requests to a server",
+}
 PLOTS = {
     "ratios": "How many times faster than Django each row is.",
     "costs": "What a send costs by the number of its receivers.",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -30,6 +31,11 @@ def implementation(
     chosen = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
     monkeypatch.setattr(altdispatch.receivers, "new_index", chosen.Index)
+    for module, name in [
+        (altdispatch.dispatcher, "make_coroutines"),
+        (altdispatch.together, "start"),
+    ]:
+        monkeypatch.setattr(module, name, getattr(chosen, name))
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
     monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     return chosen.name
@@ -43,6 +49,21 @@ def busy_machine_is_no_difference() -> None:
         return not str(record.msg).startswith("Executing %s took")
 
     logging.getLogger("asyncio").addFilter(is_of_interest)
+
+
+@pytest.fixture(autouse=True)
+def asyncio_debug(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Set whether new event loops are in asyncio's debug mode.
+
+    They aren't, also if Python is in its development mode: in debug mode, asyncio's and
+    asgiref's own ways are taken, and nothing of ours would be tested.
+    """
+
+    def debug(on: bool) -> None:
+        monkeypatch.setattr(asyncio.coroutines, "_is_debug_mode", lambda: on)
+
+    debug(False)
+    return debug
 
 
 @pytest.fixture

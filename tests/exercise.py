@@ -1,4 +1,4 @@
-"""Everything that the compiled code does, once: ``exercise()``.
+"""Everything that the compiled code does, once: ``exercise()`` and its like.
 
 For what looks for leaks, for memory that is used wrongly, and for allocations that
 fail: ``tests/test_memory.py`` and ``tests/sanitize.py``. It asserts what comes out, so
@@ -7,11 +7,15 @@ that a wrong answer is found there too.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import logging
 import random
 import sys
 from typing import Any
+
+import asgiref.sync
 
 import altdispatch
 
@@ -139,6 +143,69 @@ def connect_many(caching: bool) -> None:
     assert signal.receivers == []
 
 
+def send_asynchronously(signal: Any) -> None:
+    """Have receivers start, suspend, fail and be cancelled, of every kind of send."""
+
+    async def works(**kwargs: Any) -> int:
+        return len(kwargs)
+
+    async def waits(**kwargs: Any) -> str:
+        await asyncio.sleep(0)
+        return "waited"
+
+    async def fails(**kwargs: Any) -> None:
+        raise KeyError("no")
+
+    async def ends(**kwargs: Any) -> None:
+        raise asyncio.CancelledError
+
+    @asgiref.sync.markcoroutinefunction
+    def gives_something_else(**kwargs: Any) -> Any:
+        return asyncio.sleep(0, "else")
+
+    def synchronous(**kwargs: Any) -> str:
+        return "called"
+
+    async def main() -> None:
+        for _ in range(2):
+            answers = [answer for _, answer in await signal.asend(Sender, a=1)]
+            assert answers == ["called", 3, "waited", "else", 3], answers
+        signal.connect(fails)
+        for how in (signal.asend, signal.asend_robust):
+            try:
+                answers = [answer for _, answer in await how(Sender)]
+            except KeyError as error:
+                assert error.args == ("no",)  # noqa: PT017 - no pytest in here
+            else:
+                assert isinstance(answers[-1], KeyError)
+        try:
+            await signal.asend(Sender, signal=1)
+        except TypeError:
+            pass
+        else:
+            raise AssertionError("signal was given twice")
+        signal.disconnect(fails)
+        signal.connect(ends)
+        with contextlib.suppress(asyncio.CancelledError):
+            # It's raised up to 6.0.
+            await signal.asend(Sender)
+        signal.disconnect(ends)
+
+    others = [works, waits, gives_something_else]
+    for receiver in (synchronous, *others):
+        signal.connect(receiver)
+    signal.connect(works, sender=Sender)
+    asyncio.run(main())
+    for _ in range(2):
+        answers = [answer for _, answer in signal.send(Sender, a=1)]
+        assert answers == ["called", 3, "waited", "else", 3]
+    sync_receivers, async_receivers = signal._live_receivers(int)
+    assert (sync_receivers, async_receivers) == ([synchronous], others)
+    del synchronous
+    sync_receivers.clear()
+    assert signal.has_listeners(int)
+
+
 def swap() -> None:
     """Swap, dispatch, and swap back."""
     from django.dispatch import Signal
@@ -164,3 +231,9 @@ def exercise() -> None:
         change_while_sending(caching)
         connect_many(caching)
     swap()
+
+
+def exercise_asynchronously(signal_class: type) -> None:
+    """Do what there is of that with signals of both kinds."""
+    for caching in (False, True):
+        send_asynchronously(signal_class(use_caching=caching))

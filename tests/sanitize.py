@@ -130,7 +130,8 @@ def check_memory(folder: Path) -> bool:
         f"--xml-file={report}",
         sys.executable,
         "-c",
-        "from tests.exercise import exercise; exercise(); exercise()",
+        "from tests.exercise import *; exercise(); exercise()\n"
+        "for _ in range(2): exercise_asynchronously(altdispatch.Signal)",
     ]
     process = subprocess.run(
         command,

@@ -9,6 +9,7 @@ import heapq
 import inspect
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -22,7 +23,9 @@ import pytest
 from django.dispatch import Signal
 
 import altdispatch
+from altdispatch import bridges, together
 from altdispatch.receivers import Receivers, Routes
+from altdispatch.releases import SHARES_CONTEXT
 
 STOCK_FILE = django.dispatch.dispatcher.__file__
 OUR_FILE = altdispatch.dispatcher.__file__
@@ -207,7 +210,7 @@ def test_frames_are_of_another_file(outcomes):
     assert outcomes(scenario) == ([(STOCK_FILE, "send")], [(OUR_FILE, "send")])
 
 
-def test_inner_frames_have_other_names(outcomes):
+def test_inner_frames_are_others(outcomes):
     def scenario():
         async def receiver(**kwargs):
             return [
@@ -225,7 +228,6 @@ def test_inner_frames_have_other_names(outcomes):
     stock, swapped = outcomes(scenario)
     assert stock[0] == "asend_and_wrap_exception"
     assert swapped[0] == "_start_robust"
-    assert len(stock) == len(swapped)
 
 
 def test_errors_of_a_send_itself_have_fewer_frames(outcomes):
@@ -311,6 +313,101 @@ def test_coroutines_of_tasks_have_other_names(outcomes):
 
     stock, swapped = outcomes(scenario)
     assert stock != swapped
+
+
+# When and where asynchronous receivers start
+
+
+starts_here = pytest.mark.skipif(
+    not (SHARES_CONTEXT and together.CAN_START_HERE),
+    reason="receivers start by the loop",
+)
+
+
+@starts_here
+def test_asynchronous_receivers_start_at_once(outcomes):
+    def scenario():
+        notes = []
+
+        async def receiver(**kwargs):
+            notes.append("receiver")
+
+        async def other():
+            notes.append("another task")
+
+        async def main():
+            task = asyncio.create_task(other())
+            await signal.asend(Sender)
+            notes.append("sender")
+            await task
+
+        signal = Signal()
+        signal.connect(receiver)
+        asyncio.run(main())
+        return notes
+
+    assert outcomes(scenario) == (
+        ["another task", "receiver", "sender"],
+        ["receiver", "sender", "another task"],
+    )
+
+
+@starts_here
+def test_a_receiver_that_cancels_its_sender(outcomes):
+    def scenario():
+        notes = []
+
+        async def receiver(sender, **kwargs):
+            sender.cancel()
+            try:
+                await asyncio.sleep(0)
+                notes.append("second step")
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+                raise
+
+        async def other(**kwargs):
+            try:
+                await asyncio.sleep(0)
+                notes.append("other's second step")
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                notes.append("other is cancelled")
+                raise
+
+        async def main():
+            with pytest.raises(asyncio.CancelledError):
+                await signal.asend(asyncio.current_task())
+
+        signal = Signal()
+        signal.connect(receiver)
+        signal.connect(other)
+        asyncio.run(main())
+        return sorted(notes)
+
+    assert outcomes(scenario) == (
+        ["cancelled", "other is cancelled"],
+        ["cancelled", "other is cancelled", "other's second step", "second step"],
+    )
+
+
+@pytest.mark.skipif(not bridges.CAN_RUN_HERE, reason="asgiref's loops are used")
+def test_asynchronous_receivers_of_send_begin_in_its_thread(outcomes):
+    def scenario():
+        threads = []
+
+        async def receiver(**kwargs):
+            threads.append(threading.current_thread() is threading.main_thread())
+            await asyncio.sleep(0.001)
+            threads.append(threading.current_thread() is threading.main_thread())
+
+        signal = Signal()
+        signal.connect(receiver)
+        signal.send(Sender)
+        return threads
+
+    assert outcomes(scenario) == ([False, False], [True, False])
 
 
 # Names in django.dispatch.dispatcher

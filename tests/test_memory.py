@@ -36,6 +36,36 @@ def test_nothing_leaks(run_python):
     assert output.startswith("True True "), output
 
 
+ASYNCHRONOUSLY = """
+import gc, sys, time, warnings
+import altdispatch, django.dispatch
+from tests.exercise import exercise_asynchronously
+
+# Up to 6.0, what waits for synchronous receivers while others can't be called.
+warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
+counts = []
+for _ in range(60):
+    exercise_asynchronously(%s.Signal)
+    time.sleep(0.01)  # A thread is letting go of what it had.
+    gc.collect()
+    counts.append((len(gc.get_objects()), sys.getallocatedblocks()))
+for which in zip(*counts):
+    print(min(which[-10:]) - min(which[10:20]))
+"""
+
+
+def test_asynchronous_sends_leak_no_more_than_djangos(run_python):
+    """asyncio and asgiref take some blocks more each time, of whosever signals."""
+    growth = {
+        module: [int(line) for line in run_python(ASYNCHRONOUSLY % module).split()]
+        for module in ("django.dispatch", "altdispatch")
+    }
+    (objects, blocks), (our_objects, our_blocks) = growth.values()
+    # Fewer than one for every 20 sends.
+    assert our_objects - objects < 20
+    assert our_blocks - blocks < 60
+
+
 NO_MEMORY = """
 import gc, sys, traceback
 import _testcapi
@@ -124,6 +154,61 @@ def run(do, prepare, caching):
     receivers.clear()
     return failures
 """
+
+
+START = """
+import asyncio, contextvars, gc, logging, warnings
+import _testcapi
+from altdispatch import _speedups
+
+warnings.simplefilter("ignore")  # What isn't started is never awaited.
+logging.disable()  # Of a task that has its error, and is lost.
+
+async def receiver(sender, **kwargs):
+    return len(kwargs)
+
+async def main():
+    "Let the first allocation fail, then the second, until none is left to fail."
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    failures = done = 0
+    for number in range(1, 2000):
+        coroutines, results = [], []
+        _testcapi.set_nomemory(number, number + 1)
+        try:
+            coroutines = _speedups.make_coroutines(1, 2, {"x": 1}, [receiver] * 20)
+            task = _speedups.start(coroutines, results, loop, context, True)
+        except MemoryError:
+            _testcapi.remove_mem_hooks()
+            failures += 1
+        else:
+            _testcapi.remove_mem_hooks()
+            if task is None:
+                assert results == [2] * 20
+                done += 1
+                if done > 40:
+                    return failures
+            else:
+                # It's the receiver that had no memory.
+                assert isinstance(task.exception(), MemoryError)
+        for coroutine in coroutines:
+            coroutine.close()
+
+counts = []
+for _ in range(5):
+    failures = asyncio.run(main())
+    gc.collect()
+    counts.append(len(gc.get_objects()))
+print(failures, min(after - before for before, after in zip(counts, counts[1:])))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="isn't used before")
+def test_every_allocation_fails_in_turn_while_starting(run_python):
+    pytest.importorskip("_testcapi")
+    failures, leaked = map(int, run_python(START).split())
+    assert failures > 0
+    assert leaked <= 0
 
 
 @pytest.mark.parametrize("caching", [False, True])

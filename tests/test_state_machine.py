@@ -123,9 +123,29 @@ def make_receiver(kind: str, log: list[Any], name: str, others: list[Any]) -> An
         carried.set(name)
         return note(log, name, kwargs)
 
+    async def async_slow(**kwargs: Any) -> str:
+        note(log, f"{name} finds {carried.get()}", kwargs)
+        carried.set(name)
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            note(log, f"{name} is cancelled", kwargs)
+            raise
+        return note(log, name, kwargs)
+
     async def async_failing(**kwargs: Any) -> None:
         note(log, name, kwargs)
         raise KeyError(name)
+
+    async def async_failing_late(**kwargs: Any) -> None:
+        note(log, name, kwargs)
+        await asyncio.sleep(0)
+        raise KeyError(name)
+
+    async def async_cancelled(**kwargs: Any) -> None:
+        note(log, name, kwargs)
+        raise asyncio.CancelledError
 
     if kind in ("method", "async_method"):
         holder = Holder(log, name)
@@ -152,7 +172,10 @@ RECEIVER_KINDS = [
     "nesting",
     "choosy",
     "asynchronous",
+    "async_slow",
     "async_failing",
+    "async_failing_late",
+    "async_cancelled",
     "async_method",
 ]
 
@@ -325,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         token = carried.set("nothing")
         try:
             result: Any = act(side)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             # Of a group, str() tells how many are in it.
             result = type(error), str(error).replace(hex(id(side)), "")
         happened = self.log[:]
@@ -340,6 +363,9 @@ class Machine(RuleBasedStateMachine):
             if isinstance(result[0], type):
                 result = "an error"
                 happened = [note for note in happened if "async" not in note[0]]
+        if any("is cancelled" in note[0] for note in happened):
+            # Those that wait are in a set.
+            happened.sort(key=repr)
         context = carried.get()
         carried.reset(token)
         return result, happened, logged, context
@@ -516,6 +542,27 @@ class Machine(RuleBasedStateMachine):
             finally:
                 # Let the thread for synchronous code come to the end of its receivers.
                 await sync_to_async(int)()
+
+        def run_asend(side: Side) -> Any:
+            return asyncio.run(send(side))
+
+        self.both(pair, run_asend)
+
+    @rule(pair=index, sender=index, how=st.sampled_from(["asend", "asend_robust"]))
+    def asend_and_cancel(self, pair: int, sender: int, how: str) -> None:
+        async def send(side: Side) -> Any:
+            signal = side.signal
+            if signal._live_receivers(self.sender(sender))[0]:
+                # How far those in their thread get is chance.
+                return "not now", False
+            task = asyncio.ensure_future(getattr(signal, how)(self.sender(sender)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            cancelled = task.cancel()
+            try:
+                return self.seen_answers(await task), cancelled, carried.get()
+            except asyncio.CancelledError:
+                return "cancelled", cancelled, carried.get()
 
         def run_asend(side: Side) -> Any:
             return asyncio.run(send(side))

@@ -14,6 +14,13 @@
 #error "altdispatch is compiled only for CPython with the GIL"
 #endif
 
+/* What each thread has one of. */
+#ifdef _MSC_VER
+#define THREAD_LOCAL __declspec(thread)
+#else
+#define THREAD_LOCAL _Thread_local
+#endif
+
 /* Return whether what `reference`, a weak one, refers to is alive. With the GIL, it is
  * as simple as that. */
 static inline int

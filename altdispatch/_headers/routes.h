@@ -17,7 +17,7 @@ typedef enum {
 } answer;
 
 /* Strong references to receivers, in the order in which they are to be called. */
-typedef struct {
+typedef struct crowd {
     PyObject **items;
     Py_ssize_t count;
     PyObject *small[SMALL_CROWD];
@@ -360,15 +360,27 @@ resolve_reference(module_state *state, PyObject *reference)
     return object;
 }
 
+/* Return which of the two a route's receiver belongs to; NULL if that's not asked for,
+ * or if it isn't a route as they are made. */
+static inline crowd *
+find_place(module_state *state, PyObject *route, crowd *synchronous,
+           crowd *asynchronous)
+{
+    if (!PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != state->route_length) {
+        return NULL;
+    }
+    PyObject *is_async = PyTuple_GET_ITEM(route, state->route_length - 1);
+    if (is_async == Py_False) {
+        return synchronous;
+    }
+    return is_async == Py_True ? asynchronous : NULL;
+}
+
 /* Find the receiver of a route, if it and the sender it registered for are alive. The
  * reference in `*receiver` is a new one. */
 static inline answer
 resolve_route(module_state *state, PyObject *route, PyObject **receiver)
 {
-    if (!PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != state->route_length
-        || PyTuple_GET_ITEM(route, state->route_length - 1) != Py_False) {
-        return UNKNOWN;
-    }
     PyObject *object = PyTuple_GET_ITEM(route, 0);
     if (!PyWeakref_Check(object)) {
         Py_INCREF(object);
@@ -396,6 +408,13 @@ resolve_route(module_state *state, PyObject *route, PyObject **receiver)
     return FOUND;
 }
 
+static inline void
+gather_nobody(crowd *crowd)
+{
+    crowd->count = 0;
+    crowd->items = crowd->small;
+}
+
 static void
 dismiss(crowd *crowd)
 {
@@ -407,34 +426,47 @@ dismiss(crowd *crowd)
     }
 }
 
-/* Gather the receivers of `routes`. After FOUND and NOBODY, dismiss() is due; NOBODY
- * has the same as FOUND, of nothing. */
+/* Have room for so many. Return -1 with an error if there's no memory. */
+static inline int
+give_room(crowd *crowd, Py_ssize_t room)
+{
+    if (room > SMALL_CROWD) {
+        PyObject **items = PyMem_New(PyObject *, room);
+        if (items == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        crowd->items = items;
+    }
+    return 0;
+}
+
+/* Gather the receivers of `routes`; without `asynchronous`, it's UNKNOWN who they are
+ * if there is one of those. After FOUND and NOBODY, dismiss() is due; NOBODY has the
+ * same as FOUND, of nothing. */
 static answer
-resolve(module_state *state, PyObject *routes, crowd *crowd)
+resolve(module_state *state, PyObject *routes, crowd *crowd, struct crowd *asynchronous)
 {
     Py_ssize_t room = PyList_GET_SIZE(routes);
-    crowd->count = 0;
-    crowd->items = crowd->small;
-    if (room > SMALL_CROWD) {
-        crowd->items = PyMem_New(PyObject *, room);
-        if (crowd->items == NULL) {
-            PyErr_NoMemory();
-            return FAILED;
-        }
+    if (give_room(crowd, room) < 0
+        || (asynchronous != NULL && give_room(asynchronous, room) < 0)) {
+        dismiss(crowd);
+        return FAILED;
     }
     answer answer = FOUND;
+    int is_any = 0;
     /* A collection of garbage may run any code, which may edit the list. */
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(routes); i++) {
         PyObject *receiver = NULL;
-        if (crowd->count == room) {
-            answer = UNKNOWN;
-            break;
-        }
         PyObject *route = Py_NewRef(PyList_GET_ITEM(routes, i));
-        answer = resolve_route(state, route, &receiver);
+        struct crowd *place = find_place(state, route, crowd, asynchronous);
+        answer = place == NULL || place->count == room
+                     ? UNKNOWN
+                     : resolve_route(state, route, &receiver);
         Py_DECREF(route);
         if (answer == FOUND) {
-            crowd->items[crowd->count++] = receiver;
+            place->items[place->count++] = receiver;
+            is_any = 1;
         }
         else if (answer != NOBODY) {
             break;
@@ -442,9 +474,12 @@ resolve(module_state *state, PyObject *routes, crowd *crowd)
     }
     if (answer == UNKNOWN || answer == FAILED) {
         dismiss(crowd);
+        if (asynchronous != NULL) {
+            dismiss(asynchronous);
+        }
         return answer;
     }
-    return crowd->count > 0 ? FOUND : NOBODY;
+    return is_any ? FOUND : NOBODY;
 }
 
 #endif

@@ -23,13 +23,16 @@ typedef struct {
 typedef struct {
     PyObject *clear_dead_receivers;
     PyObject *acquire;
+    PyObject *context;
     PyObject *data;
     PyObject *dead_receivers;
+    PyObject *eager_start;
     PyObject *find_index;
     PyObject *func;
     PyObject *live_receivers;
     PyObject *lock;
     PyObject *log_robust_failure;
+    PyObject *loop;
     PyObject *make_id;
     PyObject *receivers;
     PyObject *ref;
@@ -62,6 +65,11 @@ typedef struct {
     PyObject *own_live_receivers;
     PyObject *own_clear_dead_receivers;
     PyObject *needs_frame; /* the signal that needs a Python frame */
+    PyObject *task_type;   /* these are those of altdispatch.together */
+    PyObject *task_done;
+    PyObject *task_result;
+    PyObject *as_coroutine;
+    PyObject *make_coroutines; /* that of altdispatch.dispatcher */
 } owned_objects;
 
 typedef struct {

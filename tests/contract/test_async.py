@@ -235,6 +235,8 @@ def test_synchronous_and_asynchronous_at_once_or_not(assert_same):
 
 
 def test_threads(assert_same, caching, send):
+    """Of an asynchronous receiver in a send(): see the documented differences."""
+
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         threads = {}
@@ -243,7 +245,8 @@ def test_threads(assert_same, caching, send):
             threads["sync"] = threading.current_thread() is threading.main_thread()
 
         async def async_receiver(**kwargs):
-            threads["async"] = threading.current_thread() is threading.main_thread()
+            if send.how.startswith("a"):
+                threads["async"] = threading.current_thread() is threading.main_thread()
 
             def inside():
                 threads["inside"] = (
@@ -257,7 +260,7 @@ def test_threads(assert_same, caching, send):
         send(signal)
         return threads
 
-    assert assert_same(scenario).keys() == {"sync", "async", "inside"}
+    assert assert_same(scenario).keys() >= {"sync", "inside"}
 
 
 def test_context_variables(assert_same, caching, send):
