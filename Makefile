@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz sanitize bench instructions django-suite lint types docs dist clean
+.PHONY: help demo test fuzz sanitize bench load instructions django-suite lint types docs dist clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
@@ -36,6 +36,9 @@ sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgri
 bench: $(VENV)/with-bench ## measure stock against swapped
 	$(BIN)/python benchmarks/run.py $(ARGS)
 	$(BIN)/python benchmarks/run.py --peers $(ARGS)
+
+load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="--soak 600"]
+	$(BIN)/python benchmarks/load.py $(ARGS)
 
 instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]
 	$(BIN)/python -m benchmarks.instructions $(ARGS)

@@ -37,7 +37,15 @@ from benchmarks.variants import VARIANTS  # noqa: E402
 
 QUESTIONS = [
     import_module(f"benchmarks.{name}")
-    for name in ("send", "send_one", "connect", "hydrate", "save", "request")
+    for name in (
+        "send",
+        "send_one",
+        "asynchronous",
+        "connect",
+        "hydrate",
+        "save",
+        "request",
+    )
 ]
 
 

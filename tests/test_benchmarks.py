@@ -3,11 +3,13 @@
 Nothing here looks at how long anything takes.
 """
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -90,6 +92,12 @@ def test_every_row_is_timed(probed):
         ("has_listeners, caching, no receiver", "False"),
         ("has_listeners, caching, 3 receivers", "True"),
         ("has_listeners, not caching, 3 of another sender", "False"),
+        ("asend, no receivers", "[]"),
+        ("asend, 10 asynchronous receivers", str(list(range(10)))),
+        ("asend, 10 that suspend once", str(list(range(10)))),
+        ("asend, 1 synchronous receiver", "[0]"),
+        ("send, 1 asynchronous receiver", "[0]"),
+        ("send, 1 that awaits sync_to_async() once", "[0]"),
         ("connect, 100 senders", "20 connected, 20 heard"),
         ("first send, 1,000 senders", "20 connected, 20 heard"),
         ("disconnect, 10,000 senders", "0 connected, 0 heard"),
@@ -116,7 +124,7 @@ def test_rows_that_call_receivers_have_a_plain_loop(probed):
     heard = {
         name
         for name, (answer, _, _) in probed["python"].items()
-        if name.startswith("send") and answer != "[]"
+        if name.startswith("send") and "async" not in name and answer != "[]"
     }
     assert with_plain == heard != set()
 
@@ -144,6 +152,32 @@ def test_the_runner_measures_the_rows_that_are_asked_for(tmp_path):
             names[1],
         ]
         assert {benchmark.get_nrun() for benchmark in suite} == {2}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts files there")
+def test_the_server_for_the_load(monkeypatch):
+    pytest.importorskip("uvicorn", reason="it serves by that")
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import load
+
+    with load.serving("python", receivers=2) as url:
+        pages = []
+        for path in load.PATHS.values():
+            with urlopen(url + path) as answer:
+                pages.append(answer.read().decode())
+        with urlopen(f"{url}/counts") as answer:
+            counts = ast.literal_eval(answer.read().decode())
+    assert pages[0] == "Welcome to the shop."
+    assert pages[1].count("<li>") == 25
+    assert min(counts.values()) > 0
+
+
+def test_what_wrk_calls_a_time(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import load
+
+    times = [load.milliseconds(text) for text in ("12.50ms", "250.00us", "1.20s")]
+    assert times == [12.5, 0.25, 1200]
 
 
 def test_a_worker_that_fails_fails_the_runner(monkeypatch):

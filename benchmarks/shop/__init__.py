@@ -1,15 +1,15 @@
 """A small Django project for the benchmarks that need one, in one process."""
 
 
-def set_up() -> None:
-    """Configure Django for this project and make its tables, in memory."""
+def set_up(database: str = ":memory:") -> None:
+    """Configure Django for this project and make its tables, in a new database."""
     import django
     from django.conf import settings
 
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1"],
         DATABASES={
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
         },
         INSTALLED_APPS=["benchmarks.shop"],
         MIDDLEWARE=[

@@ -1,4 +1,4 @@
-"""The shop's two pages."""
+"""The shop's two pages, each by a synchronous and by an asynchronous view."""
 
 from django.http import HttpResponse
 from django.template import engines
@@ -22,4 +22,18 @@ def books(request):
     return HttpResponse(page)
 
 
-urlpatterns = [path("", home), path("books/", books)]
+async def home_asynchronously(request):
+    return home(request)
+
+
+async def books_asynchronously(request):
+    found = [book async for book in Book.objects.order_by("pk")]
+    return HttpResponse(books_template.render({"books": found}, request))
+
+
+urlpatterns = [
+    path("", home),
+    path("books/", books),
+    path("async/", home_asynchronously),
+    path("async/books/", books_asynchronously),
+]
