@@ -134,10 +134,11 @@ begin_call_of_dict(module_state *state, call *call, PyObject *named, PyObject **
     Py_ssize_t count = PyDict_GET_SIZE(named);
     *values = PyTuple_New(count);
     call->names = PyTuple_New(2 + count);
-    if (*values == NULL || call->names == NULL) {
+    /* To make them may have run code that changed the dict. */
+    if (*values == NULL || call->names == NULL || PyDict_GET_SIZE(named) != count) {
         Py_XDECREF(*values);
         Py_XDECREF(call->names);
-        return -1;
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyTuple_SET_ITEM(call->names, 0, Py_NewRef(state->names.signal));
     PyTuple_SET_ITEM(call->names, 1, Py_NewRef(state->names.sender));

@@ -80,12 +80,13 @@ start_all(module_state *state, PyObject *coroutines, PyObject *results,
     PyObject *task = Py_None;
     while (PyList_GET_SIZE(results) < PyList_GET_SIZE(coroutines)) {
         Py_ssize_t place = PyList_GET_SIZE(results);
+        PyObject *awaitable = Py_NewRef(PyList_GET_ITEM(coroutines, place));
         task = NULL;
-        if (set_argument(state, &arguments, PyList_GET_ITEM(coroutines, place)) < 0
-            || PyList_Append(results, Py_None) < 0) {
-            break;
+        if (set_argument(state, &arguments, awaitable) == 0
+            && PyList_Append(results, Py_None) == 0) {
+            task = make_task(state, arguments, options);
         }
-        task = make_task(state, arguments, options);
+        Py_DECREF(awaitable);
         if (task == NULL) {
             break;
         }
