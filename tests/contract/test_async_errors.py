@@ -1,0 +1,232 @@
+"""Errors and cancelling, of senders and of asynchronous receivers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+
+from altdispatch.releases import SHARES_CONTEXT, SYNC_RECEIVERS_FIRST
+
+
+class Sender:
+    pass
+
+
+def test_while_an_error_is_handled(assert_same):
+    """Receivers don't see it, nor do their errors come from it."""
+
+    def scenario(Signal):
+        signal = Signal()
+        seen = []
+
+        async def receiver(**kwargs):
+            seen.append(sys.exc_info()[0])
+            raise KeyError("receiver's")
+
+        async def other(**kwargs):
+            await asyncio.sleep(0)
+            seen.append(sys.exc_info()[0])
+
+        def synchronous(**kwargs):
+            seen.append(("synchronous", sys.exc_info()[0]))
+
+        for each in (receiver, other):
+            signal.connect(each)
+        if SYNC_RECEIVERS_FIRST:
+            signal.connect(synchronous)
+
+        async def main():
+            try:
+                raise OSError("sender's")
+            except OSError:
+                await signal.asend(Sender)
+
+        outcomes = []
+        for how in ("send", "asend"):
+            try:
+                if how == "asend":
+                    asyncio.run(main())
+                else:
+                    try:
+                        raise OSError("sender's")
+                    except OSError:
+                        signal.send(Sender)
+            except KeyError as error:
+                outcomes.append(repr(error.__context__))
+        return outcomes, sorted(seen, key=repr)
+
+    assert assert_same(scenario)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("how", ["send", "asend"])
+@pytest.mark.parametrize("late", [False, True])
+def test_errors_that_end_the_loop(assert_same, how, error, late):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def before(**kwargs):
+            try:
+                notes.append("before")
+                await asyncio.sleep(0)
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+                raise
+
+        async def receiver(**kwargs):
+            notes.append("receiver")
+            if late:
+                await asyncio.sleep(0)
+            raise error("this")
+
+        async def after(**kwargs):
+            notes.append("after")
+            await asyncio.sleep(0)
+            notes.append("later")
+
+        for each in (before, receiver, after):
+            signal.connect(each)
+
+        async def main():
+            try:
+                await signal.asend(Sender)
+            except BaseException as raised:
+                notes.append(type(raised))
+                raise
+
+        try:
+            if how == "send":
+                signal.send(Sender)
+            else:
+                asyncio.run(main())
+        except BaseException as raised:
+            notes.append((type(raised), str(raised)))
+        signal.disconnect(receiver)
+        signal.disconnect(before)
+        signal.send(Sender)
+        gc.collect()  # What was never awaited warns now.
+        return notes
+
+    assert (error, "this") in assert_same(scenario)
+
+
+def test_receiver_that_cancels_the_sender(assert_same):
+    def scenario(Signal):
+        notes = []
+        for waiting in (False, True):
+            signal = Signal()
+
+            async def receiver(sender, waiting=waiting, **kwargs):
+                sender.cancel()
+                if waiting:
+                    await asyncio.sleep(60)
+                notes.append("ends")
+
+            signal.connect(receiver)
+
+            async def main(signal=signal):
+                task = asyncio.current_task()
+                try:
+                    notes.append(await signal.asend(task))
+                except asyncio.CancelledError:
+                    notes.append(("cancelled", task.cancelling()))
+                    raise
+
+            try:
+                asyncio.run(main())
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+        return notes
+
+    assert assert_same(scenario)[0] == "ends"
+
+
+def test_sender_that_was_cancelled(assert_same):
+    """What it sends before it waits is cancelled before its second step."""
+
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def receiver(**kwargs):
+            notes.append("receiver")
+            await asyncio.sleep(0)
+            if "cancelled" not in notes:
+                notes.append("goes on")
+
+        signal.connect(receiver)
+
+        async def main():
+            asyncio.current_task().cancel()
+            try:
+                await signal.asend(Sender)
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+                await signal.asend(Sender)
+                notes.append("sent")
+
+        asyncio.run(main())
+        return notes
+
+    notes = assert_same(scenario)
+    assert notes[-3:] == ["cancelled", "receiver", "sent"]
+    assert len(notes) == (4 if SHARES_CONTEXT else 3)
+
+
+@pytest.mark.parametrize("nested", [False, True, "swallows"])
+def test_cancelling_while_a_synchronous_receiver_runs(assert_same, nested):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+        started = threading.Event()
+        go_on = threading.Event()
+
+        async def inner():
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                notes.append("inner is cancelled")
+                if nested == "swallows":
+                    return
+                raise
+
+        def receiver(**kwargs):
+            if nested:
+                try:
+                    async_to_sync(inner)()
+                except asyncio.CancelledError:
+                    notes.append("receiver is cancelled")
+                    raise
+            else:
+                started.set()
+                go_on.wait(60)
+                notes.append("receiver ends")
+
+        signal.connect(receiver)
+
+        async def main():
+            task = asyncio.create_task(signal.asend(Sender))
+            while not started.is_set():
+                await asyncio.sleep(0.001)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+            go_on.set()
+            await sync_to_async(int)()
+
+        asyncio.run(main())
+        return sorted(notes)
+
+    notes = assert_same(scenario)
+    assert ("inner is cancelled" in notes) is bool(nested)

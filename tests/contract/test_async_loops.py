@@ -1,0 +1,152 @@
+"""Event loops of other kinds, and what programs do to them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
+
+
+class Sender:
+    pass
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_receiver_that_stops_the_loop(assert_same, waits):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def receiver(**kwargs):
+            try:
+                asyncio.get_running_loop().stop()
+                if waits:
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+                raise
+
+        signal.connect(receiver)
+        for _ in range(2):
+            try:
+                signal.send(Sender)
+            except RuntimeError as error:
+                notes.append(str(error))
+        return notes
+
+    *_, error = assert_same(scenario)
+    assert error == "Event loop stopped before Future completed."
+
+
+@pytest.mark.parametrize("change", ["debug", "factory", "eager factory", "subclass"])
+def test_loops_of_other_kinds(assert_same, change):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def receiver(**kwargs):
+            notes.append("starts")
+            await asyncio.sleep(0)
+            notes.append("ends")
+
+        async def quick(**kwargs):
+            notes.append(type(asyncio.current_task()).__name__)
+
+        signal.connect(receiver)
+        signal.connect(quick)
+
+        class Task(asyncio.Task):
+            pass
+
+        class Loop(asyncio.SelectorEventLoop):
+            def create_task(self, coroutine, **kwargs):
+                notes.append("create_task")
+                return super().create_task(coroutine, **kwargs)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            if change == "debug":
+                loop.set_debug(True)
+            elif change == "factory":
+                loop.set_task_factory(lambda loop, c, **kw: Task(c, loop=loop, **kw))
+            elif change == "eager factory":
+                loop.set_task_factory(asyncio.eager_task_factory)
+            other = asyncio.create_task(quick())
+            await signal.asend(Sender)
+            await other
+            return notes
+
+        if change == "subclass":
+            with asyncio.Runner(loop_factory=Loop) as runner:
+                return runner.run(main())
+        return asyncio.run(main())
+
+    if change == "eager factory" and not hasattr(asyncio, "eager_task_factory"):
+        pytest.skip("needs Python 3.12")
+    assert "ends" in assert_same(scenario)
+
+
+def test_uvloop(assert_same):
+    uvloop = pytest.importorskip("uvloop")
+
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def receiver(**kwargs):
+            notes.append(type(asyncio.get_running_loop()).__module__)
+            await asyncio.sleep(0)
+            notes.append(await sync_to_async(int)())
+
+        async def quick(**kwargs):
+            notes.append("quick")
+            return asyncio.current_task() is not None
+
+        def synchronous(**kwargs):
+            notes.append("synchronous")
+
+        for each in (receiver, quick, synchronous):
+            signal.connect(each)
+
+        async def main():
+            return [answer for _, answer in await signal.asend(Sender)]
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            answers = runner.run(main())
+        if not SYNC_RECEIVERS_FIRST:
+            notes.sort(key=repr)
+        return answers, notes
+
+    assert assert_same(scenario)[0] == [None, None, True]
+
+
+def test_policy_of_a_program(assert_same):
+    """Loops of another kind are made for its synchronous sends."""
+
+    def scenario(Signal):
+        signal = Signal()
+        kinds = []
+
+        class Loop(asyncio.SelectorEventLoop):
+            pass
+
+        class Policy(asyncio.DefaultEventLoopPolicy):
+            def new_event_loop(self):
+                return Loop()
+
+        async def receiver(**kwargs):
+            kinds.append(type(asyncio.get_running_loop()).__name__)
+
+        signal.connect(receiver)
+        asyncio.set_event_loop_policy(Policy())
+        try:
+            signal.send(Sender)
+        finally:
+            asyncio.set_event_loop_policy(None)
+        signal.send(Sender)
+        return kinds
+
+    assert assert_same(scenario)[0] == "Loop"
