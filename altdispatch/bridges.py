@@ -3,6 +3,8 @@
 What asgiref's ``async_to_sync()`` and ``sync_to_async()`` do, for what a signal has
 them do, and for an asgiref whose insides are known here. With any other, and where
 anything is unusual, they do it themselves.
+
+All that relies on more than the public interface of asgiref and of asyncio is here.
 """
 
 from __future__ import annotations
@@ -56,11 +58,15 @@ if KNOWN_ASGIREF:
     # Where AsyncToSync.executors are.
     _executors: Any = AsyncToSync.executors._storage._data
 
-# A task tells its context from Python 3.12. On Windows a loop can't be asked whether it
-# has something to wait for, and not everywhere are there counts of references.
+# From Python 3.12, tasks can start where they are made, and tell their context. What
+# newer releases than these have inside of asyncio isn't known.
+KNOWN_ASYNCIO = (3, 12) <= sys.version_info[:2] <= (3, 14)
+
+# On Windows a loop can't be asked whether it has something to wait for, and not
+# everywhere are there counts of references.
 CAN_RUN_HERE = (
     KNOWN_ASGIREF
-    and sys.version_info >= (3, 12)
+    and KNOWN_ASYNCIO
     and os.name == "posix"
     and sys.implementation.name == "cpython"
     and getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -76,6 +82,12 @@ _TURNS_FROM_END = 1
 
 
 # From asynchronous code.
+
+
+def join(group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
+    """Have a group that has been entered wait for a task that it did not make."""
+    group._tasks.add(task)
+    task.add_done_callback(group._on_task_done)
 
 
 async def call_from_async(function: Callable[..., T], *args: Any) -> T:
@@ -187,6 +199,7 @@ def _can_run_here() -> bool:
         or stock.async_to_sync is not _async_to_sync
         or _methods() != _own_methods
         or asyncio.run is not _run
+        or asyncio.coroutines._is_debug_mode()  # type: ignore[attr-defined]
         or asyncio._get_running_loop() is not None
         # A receiver would see it.
         or sys.exception() is not None
@@ -259,7 +272,7 @@ def _take_loop() -> _Kept | None:
     kept, _local.kept = _local.kept, None
     if kept is None or kept.pid != os.getpid():
         kept = _Kept()
-    return None if kept.loop._debug else kept
+    return kept
 
 
 def _close(loop: Any, pid: int) -> None:

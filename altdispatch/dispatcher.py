@@ -393,6 +393,7 @@ def _call_robust(
 def make_coroutines(
     signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
 ) -> list[Any]:
+    """Call asynchronous receivers, and return what is to be awaited."""
     return [receiver(signal=signal, sender=sender, **named) for receiver in receivers]
 
 

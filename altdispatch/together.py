@@ -15,15 +15,10 @@ from collections.abc import Awaitable, Sequence
 from types import CoroutineType
 from typing import Any
 
+from .bridges import KNOWN_ASYNCIO, join
 from .releases import SHARES_CONTEXT
 
 Task: Any = asyncio.Task
-
-#: Whether tasks can make their first step where they are made, and can be put into a
-#: group that did not make them.
-CAN_START_HERE = sys.version_info >= (3, 12) and all(
-    hasattr(asyncio.TaskGroup(), name) for name in ("_tasks", "_on_task_done")
-)
 
 # A task that is started in the first step of another has that below it on the stack,
 # which isn't as deep as tasks can be nested.
@@ -102,8 +97,7 @@ async def _start_rest(
                 here = False
             # Before the next one starts: what the loop does next is in the order in
             # which it is asked to.
-            group._tasks.add(task)
-            task.add_done_callback(group._on_task_done)
+            join(group, task)
             task = start(coroutines, results, loop, context, here)
     for position, task in waited_for.items():
         if not task.cancelled():
@@ -155,7 +149,7 @@ async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
 def _makes_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether the loop would make the tasks that ``start()`` makes."""
     return (
-        CAN_START_HERE
+        KNOWN_ASYNCIO
         and asyncio.tasks.Task is Task
         and loop.get_task_factory() is None
         and not loop.get_debug()

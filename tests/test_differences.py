@@ -23,7 +23,7 @@ import pytest
 from django.dispatch import Signal
 
 import altdispatch
-from altdispatch import bridges, together
+from altdispatch import bridges
 from altdispatch.receivers import Receivers, Routes
 from altdispatch.releases import SHARES_CONTEXT
 
@@ -319,7 +319,7 @@ def test_coroutines_of_tasks_have_other_names(outcomes):
 
 
 starts_here = pytest.mark.skipif(
-    not (SHARES_CONTEXT and together.CAN_START_HERE),
+    not (SHARES_CONTEXT and bridges.KNOWN_ASYNCIO),
     reason="receivers start by the loop",
 )
 
