@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,6 +86,49 @@ def test_work_that_waits_for_what_else_the_loop_does(assert_same):
         return [answer for _, answer in signal.send(Sender)]
 
     assert assert_same(scenario) == [True, None]
+
+
+def test_work_that_waits_for_what_the_loop_reads(assert_same):
+    def scenario(Signal):
+        signal = Signal()
+        happened = threading.Event()
+        ours, theirs = socket.socketpair()
+
+        def write_and_wait():
+            theirs.send(b"x")
+            return happened.wait(60)
+
+        async def receiver(**kwargs):
+            loop = asyncio.get_running_loop()
+            loop.add_reader(ours, happened.set)
+            answer = await sync_to_async(write_and_wait)()
+            loop.remove_reader(ours)
+            return answer
+
+        signal.connect(receiver)
+        with ours, theirs:
+            return [answer for _, answer in signal.send(Sender)]
+
+    assert assert_same(scenario) == [True]
+
+
+def test_work_that_nobody_waits_for(assert_same):
+    """Handed to asgiref's executor, without the loop's knowing."""
+
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def receiver(**kwargs):
+            executor = asgiref.sync.AsyncToSync.executors.current
+            executor.submit(lambda: notes.append(threading.current_thread() is home))
+
+        home = threading.current_thread()
+        signal.connect(receiver)
+        signal.send(Sender)
+        return notes
+
+    assert assert_same(scenario) == [True]
 
 
 def test_work_that_turns_wait_for(assert_same):

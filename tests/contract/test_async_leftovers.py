@@ -7,6 +7,8 @@ import os
 import signal as signals
 import threading
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -109,7 +111,8 @@ def test_nothing_is_left_of_a_thread(Signal):
     assert open_files() == before
 
 
-def test_a_loop_is_used_again(Signal):
+@pytest.mark.parametrize("does", [nothing, calls])
+def test_a_loop_is_used_again(Signal, does):
     """As long as a receiver keeps nothing of it."""
     if not bridges.CAN_RUN_HERE:
         pytest.skip("asgiref's loop is used")
@@ -119,7 +122,8 @@ def test_a_loop_is_used_again(Signal):
 
     async def receiver(**kwargs):
         loop = asyncio.get_running_loop()
-        loops.append(loop if keeps else id(loop))
+        loops.append(loop if keeps else weakref.ref(loop))
+        await does()
 
     signal.connect(receiver)
 
@@ -137,13 +141,15 @@ def test_a_loop_is_used_again(Signal):
     assert loops[1].is_closed()
 
 
-def test_loop_that_was_kept_is_closed(assert_same):
+@pytest.mark.parametrize("does", [nothing, waits])
+def test_loop_that_was_kept_is_closed(assert_same, does):
     def scenario(Signal):
         signal = Signal()
         kept = []
 
         async def receiver(**kwargs):
             kept.append(asyncio.get_running_loop())
+            await does()
 
         signal.connect(receiver)
         signal.send(Sender)
@@ -151,6 +157,23 @@ def test_loop_that_was_kept_is_closed(assert_same):
         return [loop.is_closed() for loop in kept], kept[0] is kept[1]
 
     assert assert_same(scenario) == ([True, True], False)
+
+
+def test_executor_that_a_receiver_gives_its_loop(assert_same):
+    """It's shut down with the loop."""
+
+    def scenario(Signal):
+        signal = Signal()
+        executor = ThreadPoolExecutor()
+
+        async def receiver(**kwargs):
+            asyncio.get_running_loop().set_default_executor(executor)
+
+        signal.connect(receiver)
+        signal.send(Sender)
+        return executor.submit(int)
+
+    assert assert_same(scenario)[0] is RuntimeError
 
 
 def test_what_a_receiver_sets_in_its_loop(assert_same):
