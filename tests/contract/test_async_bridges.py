@@ -228,6 +228,29 @@ def test_local_data(assert_same):
     assert after == ("sender's", "changed" if SHARES_CONTEXT else None)
 
 
+def test_local_data_of_synchronous_receivers(assert_same):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        def receiver(**kwargs):
+            notes.append(getattr(local, "value", None))
+            local.mine = "receiver's"
+
+        async def main():
+            local.value = "sender's"
+            await signal.asend(Sender)
+            notes.append(getattr(local, "mine", None))
+
+        signal.connect(receiver)
+        asyncio.run(main())
+        return notes
+
+    notes = assert_same(scenario)
+    # Up to 6.0 it is called in a task of its own.
+    assert notes == ["sender's", "receiver's" if SHARES_CONTEXT else None]
+
+
 def test_threads_for_synchronous_code(assert_same):
     """One for the process, or one for each context that asks for its own."""
 

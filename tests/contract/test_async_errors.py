@@ -181,7 +181,7 @@ def test_sender_that_was_cancelled(assert_same):
     assert len(notes) == (4 if SHARES_CONTEXT else 3)
 
 
-@pytest.mark.parametrize("nested", [False, True, "swallows"])
+@pytest.mark.parametrize("nested", [False, True, "inner goes on", "receiver goes on"])
 def test_cancelling_while_a_synchronous_receiver_runs(assert_same, nested):
     def scenario(Signal):
         signal = Signal()
@@ -195,7 +195,7 @@ def test_cancelling_while_a_synchronous_receiver_runs(assert_same, nested):
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 notes.append("inner is cancelled")
-                if nested == "swallows":
+                if nested == "inner goes on":
                     return
                 raise
 
@@ -205,7 +205,8 @@ def test_cancelling_while_a_synchronous_receiver_runs(assert_same, nested):
                     async_to_sync(inner)()
                 except asyncio.CancelledError:
                     notes.append("receiver is cancelled")
-                    raise
+                    if nested != "receiver goes on":
+                        raise
             else:
                 started.set()
                 go_on.wait(60)
@@ -230,3 +231,41 @@ def test_cancelling_while_a_synchronous_receiver_runs(assert_same, nested):
 
     notes = assert_same(scenario)
     assert ("inner is cancelled" in notes) is bool(nested)
+
+
+def test_cancelling_again_while_a_synchronous_receiver_runs(assert_same):
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+
+        async def inner():
+            for _ in range(2):
+                try:
+                    notes.append("inner waits")
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    notes.append("inner is cancelled")
+
+        def receiver(**kwargs):
+            async_to_sync(inner)()
+            return "answer"
+
+        signal.connect(receiver)
+
+        async def main():
+            task = asyncio.create_task(signal.asend(Sender))
+            for times in (1, 2):
+                while notes.count("inner waits") < times:
+                    await asyncio.sleep(0.001)
+                task.cancel()
+            try:
+                notes.append([answer for _, answer in await task])
+            except asyncio.CancelledError:
+                notes.append("cancelled")
+            await sync_to_async(int)()
+
+        asyncio.run(main())
+        return sorted(notes, key=str)
+
+    notes = assert_same(scenario)
+    assert notes.count("inner is cancelled") == 2
