@@ -304,6 +304,52 @@ def test_threads_for_synchronous_code(assert_same):
     assert len(errors) == (len(numbers) > 6)
 
 
+def test_thread_of_a_task_with_a_context_of_its_own(assert_same):
+    """The loop knows the thread that waits for it where the context doesn't."""
+
+    def scenario(Signal):
+        signal, inner = Signal(), Signal()
+        home = threading.current_thread()
+
+        async def receiver(**kwargs):
+            return await asyncio.get_running_loop().create_task(
+                inner.asend(Sender), context=contextvars.Context()
+            )
+
+        signal.connect(receiver)
+        inner.connect(lambda **kw: threading.current_thread() is home, weak=False)
+        ((_, ((_, is_home),)),) = signal.send(Sender)
+        return is_home
+
+    assert assert_same(scenario) is True
+
+
+@pytest.mark.parametrize("how", ["sync_to_async", "asend"])
+def test_loop_in_the_thread_for_synchronous_code(assert_same, how):
+    """What waits in there for that thread is refused: it would wait for ever."""
+
+    def scenario(Signal):
+        signal, inner = Signal(), Signal()
+
+        async def call():
+            if how == "asend":
+                return await inner.asend(Sender)
+            return await sync_to_async(int)()
+
+        def receiver(**kwargs):
+            try:
+                return asyncio.run(asyncio.wait_for(call(), 5))
+            except (RuntimeError, TimeoutError) as error:
+                return repr(error)
+
+        signal.connect(receiver)
+        inner.connect(lambda **kwargs: 1, weak=False)
+        return [answer for _, answer in asyncio.run(signal.asend(Sender))]
+
+    (error,) = assert_same(scenario)
+    assert "would deadlock" in error
+
+
 def test_one_thread_for_asynchronous_code(assert_same):
     """asgiref's context for that is heeded."""
 

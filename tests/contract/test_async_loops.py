@@ -123,6 +123,47 @@ def test_uvloop(assert_same):
     assert assert_same(scenario)[0] == [None, None, True]
 
 
+def test_debug_mode_that_is_turned_on_later(assert_same, asyncio_debug):
+    def scenario(Signal):
+        signal = Signal()
+
+        async def receiver(**kwargs):
+            return asyncio.get_running_loop().get_debug()
+
+        signal.connect(receiver)
+        modes = []
+        for on in (False, True, False):
+            asyncio_debug(on)
+            modes += [mode for _, mode in signal.send(Sender)]
+        return modes
+
+    assert assert_same(scenario) == [False, True, False]
+
+
+def test_run_that_is_replaced(assert_same, monkeypatch):
+    """As programs do whose loops are to nest."""
+    original = asyncio.run
+    runs = []
+
+    def run(*args, **kwargs):
+        runs.append("run")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "run", run)
+
+    def scenario(Signal):
+        signal = Signal()
+
+        async def receiver(**kwargs):
+            return len(runs)
+
+        signal.connect(receiver)
+        runs.clear()
+        return [answer for _ in range(2) for _, answer in signal.send(Sender)]
+
+    assert assert_same(scenario) == [1, 2]
+
+
 def test_policy_of_a_program(assert_same):
     """Loops of another kind are made for its synchronous sends."""
 
