@@ -66,6 +66,24 @@ def test_sends_that_nest(assert_same, depth):
     assert all(home for _, what, home in (n for n in notes if len(n) == 3))
 
 
+def test_sends_that_nest_deeply(assert_same):
+    """Each task waits for the next one, and no stack grows."""
+
+    def scenario(Signal):
+        signal = Signal()
+
+        async def receiver(level, **kwargs):
+            if level == 2000:
+                return level
+            ((_, answer),) = await signal.asend(Sender, level=level + 1)
+            return answer
+
+        signal.connect(receiver)
+        return [answer for _, answer in asyncio.run(signal.asend(Sender, level=0))]
+
+    assert assert_same(scenario) == [2000]
+
+
 def test_work_that_waits_for_what_else_the_loop_does(assert_same):
     """Synchronous code of one receiver, for asynchronous code of another."""
 
@@ -199,8 +217,12 @@ def test_local_data(assert_same):
         signal = Signal()
         notes = []
 
+        def call_back():
+            notes.append(("later", getattr(local, "value", None)))
+
         async def first(**kwargs):
             notes.append(("first", getattr(local, "value", None)))
+            asyncio.get_running_loop().call_later(0.001, call_back)
             local.mine = "first"
             await asyncio.sleep(0.01)
             notes.append(("first waited", getattr(local, "value", None), local.mine))

@@ -67,7 +67,11 @@ def test_while_an_error_is_handled(assert_same):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("how", ["send", "asend"])
 @pytest.mark.parametrize("late", [False, True])
-def test_errors_that_end_the_loop(assert_same, how, error, late):
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_errors_that_end_the_loop(assert_same, how, error, late, first, goes_on):
+    """Also where the sender doesn't mind."""
+
     def scenario(Signal):
         signal = Signal()
         notes = []
@@ -92,7 +96,8 @@ def test_errors_that_end_the_loop(assert_same, how, error, late):
             await asyncio.sleep(0)
             notes.append("later")
 
-        for each in (before, receiver, after):
+        receivers = [receiver, before, after] if first else [before, receiver, after]
+        for each in receivers:
             signal.connect(each)
 
         async def main():
@@ -100,7 +105,8 @@ def test_errors_that_end_the_loop(assert_same, how, error, late):
                 await signal.asend(Sender)
             except BaseException as raised:
                 notes.append(type(raised))
-                raise
+                if not goes_on:
+                    raise
 
         try:
             if how == "send":

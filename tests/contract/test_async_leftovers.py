@@ -46,6 +46,13 @@ async def calls_in_thread(**kwargs):
     await asyncio.to_thread(int)
 
 
+async def is_woken(**kwargs):
+    # By nothing but the other thread.
+    async with asyncio.timeout(30):
+        await asyncio.to_thread(time.sleep, 0.01)
+    return "woken"
+
+
 async def fails(**kwargs):
     raise ValueError("this")
 
@@ -291,10 +298,13 @@ def test_fork(assert_same):
                 os._exit(status)
         _, status = os.waitpid(child, 0)
         answers += [os.waitstatus_to_exitcode(status), send() == expected[:2]]
+        signal.connect(is_woken)
+        answers.append(send() == [*expected[:2], "woken"])
+        signal.disconnect(is_woken)
         signal.connect(waits)
         return [*answers, send() == expected]
 
-    assert assert_same(scenario) == [True, 0, True, True]
+    assert assert_same(scenario) == [True, 0, True, True, True]
 
 
 def test_shutdown(run_python):

@@ -15,13 +15,16 @@ class Sender:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_receiver_that_stops_the_loop(assert_same, waits):
+@pytest.mark.parametrize("late", [False, True])
+def test_receiver_that_stops_the_loop(assert_same, waits, late):
     def scenario(Signal):
         signal = Signal()
         notes = []
 
         async def receiver(**kwargs):
             try:
+                if late:
+                    await asyncio.sleep(0.001)
                 asyncio.get_running_loop().stop()
                 if waits:
                     await asyncio.sleep(0.01)
