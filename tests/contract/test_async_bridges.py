@@ -441,13 +441,33 @@ def test_unknown_asgiref(assert_same, monkeypatch, kind, known):
 
     def scenario(Signal):
         signal = Signal()
+        turns = []
+
+        async def leaves(**kwargs):
+            loop = asyncio.get_running_loop()
+
+            def turn():
+                turns.append(None)
+                loop.call_soon(turn)
+
+            loop.call_soon(turn)
+
+        signal.connect(leaves)
+        used.clear()
+        if kind == "send":
+            signal.send(Sender)
+            # Those of an asend() are fewer, as is documented.
+            left = len(turns)
+        else:
+            asyncio.run(signal.asend(Sender))
+            left = None
+        signal.disconnect(leaves)
         signal.connect(calls)
         signal.connect(lambda **kw: "synchronous", weak=False)
-        used.clear()
         if kind == "send":
             answers = signal.send(Sender)
         else:
             answers = asyncio.run(signal.asend(Sender))
-        return [type(answer) for _, answer in answers], sorted(used)
+        return [type(answer) for _, answer in answers], left, sorted(used)
 
-    assert assert_same(scenario)[1]
+    assert assert_same(scenario)[-1]

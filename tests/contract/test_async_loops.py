@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,6 +13,10 @@ from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 class Sender:
     pass
+
+
+async def waits(**kwargs):
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -44,8 +49,16 @@ def test_receiver_that_stops_the_loop(assert_same, waits, late):
     assert error == "Event loop stopped before Future completed."
 
 
-@pytest.mark.parametrize("change", ["debug", "factory", "eager factory", "subclass"])
-def test_loops_of_other_kinds(assert_same, change):
+@pytest.mark.parametrize(
+    "change", ["debug", "factory", "eager factory", "subclass", "class of tasks"]
+)
+def test_loops_of_other_kinds(assert_same, change, monkeypatch):
+    class OtherTask(asyncio.Task):
+        pass
+
+    if change == "class of tasks":
+        monkeypatch.setattr(asyncio.tasks, "Task", OtherTask)
+
     def scenario(Signal):
         signal = Signal()
         notes = []
@@ -90,6 +103,70 @@ def test_loops_of_other_kinds(assert_same, change):
     if change == "eager factory" and not hasattr(asyncio, "eager_task_factory"):
         pytest.skip("needs Python 3.12")
     assert "ends" in assert_same(scenario)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_loop_that_refuses_a_task(assert_same):
+    """The error is the sender's: there's no task that could have it."""
+
+    def scenario(Signal):
+        signal = Signal()
+        signal.connect(waits)
+
+        class Loop(asyncio.SelectorEventLoop):
+            refuses = False
+
+            def call_soon(self, *args, **kwargs):
+                if self.refuses:
+                    self.refuses = False
+                    raise KeyboardInterrupt
+                return super().call_soon(*args, **kwargs)
+
+        async def main():
+            try:
+                raise ValueError
+            except ValueError:
+                # While that's handled, tasks start by the loop.
+                asyncio.get_running_loop().refuses = True
+                try:
+                    return await signal.asend(Sender)
+                except KeyboardInterrupt:
+                    return "refused"
+
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            answer = runner.run(main())
+        gc.collect()  # What was never awaited warns now.
+        return answer
+
+    assert assert_same(scenario) == "refused"
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_sender_that_is_no_task(assert_same):
+    def scenario(Signal):
+        signal = Signal()
+        signal.connect(waits)
+
+        def drive():
+            coroutine = signal.asend(Sender)
+            try:
+                return asyncio.isfuture(coroutine.send(None))
+            except Exception as error:
+                return type(error)
+            finally:
+                coroutine.close()
+
+        async def main():
+            driven = asyncio.Future()
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: driven.set_result(drive()))
+            return await driven
+
+        answer = asyncio.run(main())
+        gc.collect()  # What was never awaited warns now.
+        return answer
+
+    assert assert_same(scenario) in (True, RuntimeError)
 
 
 def test_uvloop(assert_same):
