@@ -20,6 +20,15 @@ class Undo(Exception):
     """Ends a transaction."""
 
 
+def close_connection():
+    """Close the connection of where this is called.
+
+    Django's own ``close()`` leaves that of a database in memory open.
+    """
+    connection.connection.close()
+    connection.connection = None
+
+
 def test_the_transaction_of_the_sender(assert_same_swapped):
     """What a receiver has done in synchronous code is done in it."""
 
@@ -101,7 +110,7 @@ def test_an_unsafe_orm(assert_same_swapped, monkeypatch):
                 cursor.execute("SELECT 1")
                 notes.append(cursor.fetchone())
             kept.append(connection.connection)
-            connection.close()
+            close_connection()
 
         post_save.connect(receiver, sender=Tag)
         try:
@@ -136,7 +145,7 @@ def test_asynchronous_orm(assert_same_swapped):
             tag = Tag(name="first")
             await tag.asave()
             await tag.adelete()
-            await sync_to_async(lambda: connection.close())()
+            await sync_to_async(close_connection)()
 
         for signal in (post_save, post_delete):
             for receiver in (synchronous, asynchronous):
