@@ -154,6 +154,8 @@ def soak(variant: str, seconds: int) -> None:
         while spent < seconds:
             for path in PATHS.values():
                 put_load(url + path, min(30, seconds // 2))
+            # What was under way when wrk ended comes to its end.
+            time.sleep(1)
             with urlopen(f"{url}/counts") as answer:
                 counts = ast.literal_eval(answer.read().decode())
             spent = time.monotonic() - begun
