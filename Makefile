@@ -37,7 +37,7 @@ bench: $(VENV)/with-bench ## measure stock against swapped
 	$(BIN)/python benchmarks/run.py $(ARGS)
 	$(BIN)/python benchmarks/run.py --peers $(ARGS)
 
-load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="--soak 600"]
+load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="--soak 600 --variants c"]
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
 instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]

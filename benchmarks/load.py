@@ -1,11 +1,11 @@
 """What does all this come to, for a server of asynchronous views?
 
-    python benchmarks/load.py                  each row for some seconds, by turns
-    python benchmarks/load.py --soak 600       one server, and what it leaves behind
+    python benchmarks/load.py                           by turns, for some seconds each
+    python benchmarks/load.py --soak 600 --variants c   one server, and what it leaves
 
 The shop is served by uvicorn on loopback; wrk, in a process of its own, makes as many
 requests as are answered. There is a server for each variant, and they have the load by
-turns. A soak asks its server what there is of it after a minute and at the end.
+turns. A soak asks its server each minute what there is of it.
 """
 
 import argparse

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 # there: the least of the last ten, less that of the ten after the first.
 GROWTH = """
 import array, gc, sys, time, warnings
-import altdispatch, django.dispatch
+import altdispatch
 from tests.exercise import exercise, exercise_asynchronously
 
 # Up to 6.0, what waits for synchronous receivers while others can't be called.
