@@ -49,7 +49,7 @@ def made_up_run(side, *outcomes):
         "django": VERSION,
         "python": "3.13.0",
         "sqlite": "3.40.1",
-        "altdispatch": "0.1.0",
+        "altdispatch": altdispatch.__version__,
         "status": "made up",
         "left_alone": [],
         "dispatcher": side,
