@@ -11,6 +11,9 @@ import pytest
 
 from .conftest import ROOT
 
+# What is imported from: the package, and the folder that a program runs in.
+PATH = os.pathsep.join([str(ROOT), "."])
+
 PROGRAM = """\
 import sys, altdispatch, django.dispatch
 
@@ -93,7 +96,7 @@ def test_run_script_as_python_does(run, program, tmp_path):
 
 def test_run_module(run, program):
     output, errors = run(
-        "run", "-m", "somewhere.program", "-m", "argument", PYTHONPATH=f"{ROOT}:."
+        "run", "-m", "somewhere.program", "-m", "argument", PYTHONPATH=PATH
     )
     assert output.splitlines()[0] == "__main__ True ['-m', 'argument']"
     assert errors == ""
@@ -207,7 +210,7 @@ if __name__ == "__main__":
 def test_children(run, program, method, as_module):
     program.write_text(CHILDREN)
     how = ["-m", "somewhere.program"] if as_module else [str(program)]
-    output, errors = run("run", *how, method, PYTHONWARNINGS="", PYTHONPATH=f"{ROOT}:.")
+    output, errors = run("run", *how, method, PYTHONWARNINGS="", PYTHONPATH=PATH)
     assert output.split() == ["True", "True"], errors
 
 
