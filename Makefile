@@ -16,7 +16,8 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz sanitize bench load instructions django-suite lint types docs dist clean
+.PHONY: help demo test fuzz sanitize bench load instructions django-suite \
+	lint types docs dist release-check clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
@@ -63,6 +64,10 @@ dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python tests/check_dist.py dist/*
+
+release-check: $(VENV)/with-dist ## check that version, changelog and tag agree, and all of dist
+	$(BIN)/python tests/check_release.py
+	$(MAKE) dist
 
 clean: ## remove all that was made
 	rm -rf .venv* .django-suite build dist docs/_build *.egg-info
