@@ -70,7 +70,7 @@ release-check: $(VENV)/with-dist ## check that version, changelog and tag agree,
 	$(MAKE) dist
 
 clean: ## remove all that was made
-	rm -rf .venv* .django-suite build dist docs/_build *.egg-info
+	rm -rf .venv* .nox .django-suite build dist docs/_build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
