@@ -48,16 +48,18 @@ django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS
 	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))
 	$(PYTHON) tests/django_suite.py --django $(DJANGO) $(LABELS)
 
-lint: $(VENV)/with-lint ## check style
+lint: $(VENV)/with-lint ## check style, and the files that services read
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
+	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 
 types: $(VENV)/with-lint ## check types
 	$(BIN)/mypy
 
 docs: $(VENV)/with-docs ## build the documentation into docs/_build
-	$(BIN)/sphinx-build -W -n --keep-going -q -b html docs docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
 	rm -rf dist

@@ -19,6 +19,7 @@ html_title = f"altdispatch {release}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+nitpicky = True
 # A build needs no network, so what others document can't be looked up.
 nitpick_ignore_regex = [
     ("py:(class|obj)", r"(?!altdispatch\.).*"),
