@@ -1,10 +1,13 @@
-"""What is written in more than one place, for a release, agrees."""
+"""What is written in more than one place, for a release or its tools, agrees."""
+
+from configparser import RawConfigParser
 
 import pytest
 
 import altdispatch
 
 from .check_release import CHANGELOG, contradictions
+from .conftest import ROOT
 
 
 def test_the_changelog_is_that_of_this_version():
@@ -30,3 +33,11 @@ def test_the_changelog_is_that_of_this_version():
 def test_contradictions(headings, tags, expected):
     changelog = "".join(f"## [{heading}]\n\n- A change.\n\n" for heading in headings)
     assert [*contradictions("1.1.0", changelog, tags)] == expected
+
+
+def test_the_hooks_have_the_tools_of_lint():
+    metadata = RawConfigParser()
+    metadata.read(ROOT / "setup.cfg", "utf-8")
+    tools = metadata["options.extras_require"]["lint"].split()
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8").split()
+    assert {*tools} <= {*hooks}
