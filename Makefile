@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz sanitize bench load instructions django-suite \
+.PHONY: help demo test fuzz sanitize bench load instructions companions django-suite \
 	lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -43,6 +43,9 @@ load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="
 
 instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
+	$(BIN)/python -m tests.companions $(ARGS)
 
 django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS="..."]
 	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePath
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from django.apps import AppConfig
@@ -190,10 +191,8 @@ class Receiver:
         self.view = view
 
     def receive(self, **arguments: Any) -> None:
-        described = [
-            (name, BY_NAME.get(name, plain)(value)) for name, value in arguments.items()
-        ]
-        self.record.write(Call(self.who, self.signal, described, self.view()))
+        call = Call(self.who, self.signal, describe(arguments), self.view())
+        self.record.write(call)
 
     async def receive_async(self, **arguments: Any) -> None:
         self.receive(**arguments)
@@ -223,6 +222,13 @@ def connected(signal: Any, *receivers: Any, sender: Any = None) -> Iterator[None
     finally:
         gone = [signal.disconnect(receiver, sender=sender) for receiver in receivers]
     assert all(gone)
+
+
+def describe(arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a receiver is called with as plain values, in that order."""
+    return [
+        (name, BY_NAME.get(name, plain)(value)) for name, value in arguments.items()
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -268,6 +274,7 @@ BY_TYPE: dict[Any, Callable[[Any], Any]] = {
     AppConfig: lambda app: ("app", app.label),
     Apps: lambda apps: sorted(model._meta.label for model in apps.get_models()),
     BaseDatabaseWrapper: lambda connection: ("database", connection.alias),
+    FunctionType: _name_of,
     BaseException: lambda error: (_name_of(type(error)), str(error)),
     HttpRequest: lambda request: ("request", request.method, request.path),
     Migration: str,

@@ -1,0 +1,166 @@
+"""Drive the companions on stock Django and swapped, and compare: ``make companions``.
+
+    python -m tests.companions                   all of them
+    python -m tests.companions wagtail sentry    some
+
+Each is driven on stock Django and with each implementation, in processes of their own,
+as many of the packages patch what they use. A run of all also writes its table to
+docs/results/. Exit status: 0 if everything was the same.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import django
+
+import altdispatch
+
+from ._companion import Companion, names, read
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What each implementation needs in the environment.
+SWAPPED = {
+    "c": {"ALTDISPATCH_PURE_PYTHON": "0", "ALTDISPATCH_REQUIRE_SPEEDUPS": "1"},
+    "python": {"ALTDISPATCH_PURE_PYTHON": "1", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"},
+}
+if find_spec("altdispatch._speedups") is None:
+    del SWAPPED["c"]
+# Some write down what was in a set.
+EVEN = {"PYTHONHASHSEED": "0"}
+TIME_LIMIT = 300
+
+
+class Failed(Exception):
+    """A companion could not be driven."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out for a companion: by implementation, "same" or what else it is."""
+
+    companion: Companion
+    lines: int
+    outcomes: dict[str, str]
+
+    def __str__(self) -> str:
+        outcomes = [f"{name}: {text}" for name, text in self.outcomes.items()]
+        return f"{self.companion.name}, {self.lines} lines, {', '.join(outcomes)}"
+
+    def is_good(self) -> bool:
+        """Return whether everything was the same."""
+        return set(self.outcomes.values()) == {"same"}
+
+    def cells(self) -> list[str]:
+        """Return what is in the columns of the table."""
+        packages = [f"{name} {version(name)}" for name in self.companion.packages]
+        return [
+            ", ".join(packages) or "Django alone",
+            self.companion.checks,
+            str(self.lines),
+            *self.outcomes.values(),
+        ]
+
+
+def main() -> int:
+    """Do what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.companions",
+        description="Compare packages for Django, stock and swapped.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
+    chosen = parser.parse_args().names
+    results = []
+    for name in chosen or names():
+        results.append(compare(read(name)))
+        print(results[-1], flush=True)
+    if not chosen:
+        file = documented_table()
+        file.write_text(table(results), encoding="utf-8")
+        print(f"the table: {file.relative_to(ROOT)}")
+    return not all(result.is_good() for result in results)
+
+
+def compare(companion: Companion) -> Result:
+    """Drive a companion on all dispatchers, and return how it went."""
+    try:
+        stock = see(companion, "stock")
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return Result(companion, 0, dict.fromkeys(SWAPPED, "fails on stock Django"))
+    outcomes = {name: compare_with(stock, companion, name) for name in SWAPPED}
+    return Result(companion, len(stock), outcomes)
+
+
+def compare_with(stock: Sequence[str], companion: Companion, dispatcher: str) -> str:
+    """Return how what is seen with a dispatcher compares with stock Django."""
+    try:
+        swapped = see(companion, dispatcher)
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return "fails"
+    if swapped == stock:
+        return "same"
+    sides = [f"{companion.name}, {side}" for side in ("stock", dispatcher)]
+    diff = difflib.unified_diff(stock, swapped, *sides, lineterm="")
+    print("\n".join(diff), file=sys.stderr)
+    return "different"
+
+
+def see(companion: Companion, dispatcher: str) -> list[str]:
+    """Return the lines of what is seen with a dispatcher; raise Failed if it fails."""
+    options = ["--swapped"] if dispatcher in SWAPPED else []
+    process = subprocess.run(
+        [sys.executable, "-m", f"{__package__}._drive", companion.name, *options],
+        cwd=ROOT,
+        env={**os.environ, **EVEN, **SWAPPED.get(dispatcher, {})},
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+    if process.returncode:
+        raise Failed(f"{companion.name}, {dispatcher}:\n{process.stderr}")
+    output = json.loads(process.stdout)
+    assert output["dispatcher"] == dispatcher, output["dispatcher"]
+    return json.dumps(output["seen"], indent=1).split("\n")
+
+
+def documented_table() -> Path:
+    """Return where the documentation has the table of this Python and this Django."""
+    python = "{}.{}".format(*sys.version_info)
+    release = "{}.{}".format(*django.VERSION)
+    results = ROOT / "docs" / "results"
+    return results / f"companions-{python}-django{release}.rst"
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as reStructuredText, to be included in a page."""
+    header = ["Packages", "What is compared", "Lines of it", *SWAPPED]
+    lines = [
+        f"- altdispatch: {altdispatch.__version__}",
+        f"- Python: {platform.python_version()}",
+        f"- Django: {django.get_version()}",
+        f"- Date: {date.today()}",
+        "",
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+    ]
+    for row in header, *(result.cells() for result in results):
+        bullets = ["   * -", *["     -"] * (len(row) - 1)]
+        lines += [f"{bullet} {cell}" for bullet, cell in zip(bullets, row, strict=True)]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

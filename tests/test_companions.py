@@ -1,0 +1,84 @@
+"""The comparison that ``make companions`` makes can fail, whatever is wrong.
+
+Only the companion that needs no other package is driven here.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .companions._companion import names, read
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Imported at the start of every process that has it on its path.
+BACKWARDS = """
+from altdispatch import Signal
+
+send_robust = Signal.send_robust
+
+def backwards(self, sender, **named):
+    return send_robust(self, sender, **named)[::-1]
+
+Signal.send_robust = backwards
+"""
+FAILING = """
+from altdispatch import Signal
+
+def fail(self, sender):
+    raise RuntimeError("no receivers today")
+
+Signal._live_receivers = fail
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Drive the companion with a module that breaks the dispatcher."""
+
+    def run(broken=""):
+        (tmp_path / "sitecustomize.py").write_text(broken)
+        return subprocess.run(
+            [sys.executable, "-m", "tests.companions", "plugin_signal"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def test_no_difference(run):
+    process = run()
+    assert process.returncode == 0, process.stderr
+    assert "python: same\n" in process.stdout
+    assert process.stderr == ""
+
+
+def test_another_order_is_a_difference(run):
+    process = run(BACKWARDS)
+    assert process.returncode == 1
+    assert "python: different\n" in process.stdout
+    assert "same" not in process.stdout
+    assert "+++ plugin_signal, python" in process.stderr
+
+
+def test_what_fails_is_not_the_same(run):
+    process = run(FAILING)
+    assert process.returncode == 1
+    assert "python: fails\n" in process.stdout
+    assert "same" not in process.stdout
+    assert "RuntimeError: no receivers today" in process.stderr
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_is_swapped(name):
+    assert "altdispatch" in read(name).settings["INSTALLED_APPS"]
