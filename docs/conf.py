@@ -11,7 +11,7 @@ copyright = f"2026, {author}"
 release = version = altdispatch.__version__
 
 extensions = ["sphinx.ext.autodoc"]
-# The tables of the benchmarks are parts of a page.
+# The tables of the runs are parts of pages.
 exclude_patterns = ["_build", "results"]
 
 html_theme = "furo"
@@ -27,11 +27,15 @@ nitpick_ignore_regex = [
 ]
 
 
-# What the files of a run are named after, and what it's called in the documentation.
+# By the page that they are for, what the files of a run are named after, and what it's
+# called there.
 RUNS = {
-    "bench": "",
-    "peers": ", beside other packages",
-    "load": ", requests to a server",
+    "explanation/compatibility": {"companions": ", with other packages"},
+    "explanation/performance": {
+        "bench": "",
+        "peers": ", beside other packages",
+        "load": ", requests to a server",
+    },
 }
 PLOTS = {
     "ratios": "How many times faster than Django each row is.",
@@ -40,10 +44,8 @@ PLOTS = {
 
 
 def add_results(app, page, source):
-    """Add what the benchmarks have written to the page about them."""
-    if page != "explanation/performance":
-        return
-    for run, remark in RUNS.items():
+    """Add what the runs have written to the page about them."""
+    for run, remark in RUNS.get(page, {}).items():
         for file in sorted(Path(app.srcdir, "results").glob(f"{run}-*-django*.rst")):
             python, django = re.findall(r"\d+\.\d+", file.stem)
             title = f"Python {python}, Django {django}{remark}"
