@@ -1,8 +1,12 @@
 """The settings of all tests that don't bring a project of their own.
 
 altdispatch isn't among the apps: the tests swap and unswap, and compare.
+
+ALTDISPATCH_DATABASE in the environment is "sqlite3", unless it is "postgresql": then
+the server is the one that libpq's own variables name, such as PGHOST and PGUSER.
 """
 
+import os
 from pathlib import Path
 
 SECRET_KEY = "tests"
@@ -36,9 +40,13 @@ TEMPLATES = [
         },
     }
 ]
+BACKEND = os.environ.get("ALTDISPATCH_DATABASE", "sqlite3")
 DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
-    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+    alias: {
+        "ENGINE": f"django.db.backends.{BACKEND}",
+        "NAME": ":memory:" if BACKEND == "sqlite3" else alias,
+    }
+    for alias in ("default", "other")
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.core.management.color import no_style
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
+from ..settings import BACKEND
 from .recording import Record, Seen
 
 DATABASES = ["default", "other"]
+# Of the new databases.
+numbers = count()
 
 
 @pytest.fixture
@@ -89,9 +94,22 @@ def rolled_back() -> Iterator[None]:
     with ExitStack() as stack:
         for alias in DATABASES:
             stack.enter_context(transaction.atomic(alias))
+            reset_sequences(alias)
         yield
         for alias in DATABASES:
             transaction.set_rollback(True, alias)
+
+
+def reset_sequences(alias: str) -> None:
+    """Have rows numbered as if there had not been any others than are there.
+
+    Where sequences do this, they aren't rolled back.
+    """
+    models = apps.get_models(include_auto_created=True)
+    statements = connections[alias].ops.sequence_reset_sql(no_style(), models)
+    with connections[alias].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
 
 @contextmanager
@@ -105,34 +123,77 @@ def capture_queries() -> Iterator[dict[str, list[str]]]:
         }
         yield queries
     for alias, log in captured.items():
-        # The names of savepoints are counted on from run to run.
-        queries[alias] = [re.sub(r'"s\d+_x\d+"', "savepoint", q["sql"]) for q in log]
+        # The names of savepoints and cursors are counted on from run to run.
+        name = r'"(s|_django_curs_)\d+_\w+"'
+        queries[alias] = [re.sub(name, "name", query["sql"]) for query in log]
 
 
 @pytest.fixture
 def new_database(
     tmp_path: Path, django_db_blocker: Any
-) -> Callable[[], AbstractContextManager[Any]]:
-    """What makes an empty database in a file, called "scratch" while in a block."""
-    numbers = count()
+) -> Callable[..., AbstractContextManager[Any]]:
+    """What makes an empty database, called "scratch" while in a block.
+
+    It takes settings of the database.
+    """
 
     @contextmanager
-    def create() -> Iterator[Any]:
-        database = {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": tmp_path / f"{next(numbers)}.sqlite3",
-            "OPTIONS": {"init_command": "PRAGMA synchronous = OFF"},
-        }
-        configured = connections.configure_settings(
-            {"default": {}, "scratch": database}
-        )
-        connections.settings["scratch"] = configured["scratch"]
-        with django_db_blocker.unblock():
-            try:
-                yield connections["scratch"]
-            finally:
-                connections["scratch"].close()
-                del connections["scratch"]
-                del connections.settings["scratch"]
+    def create(**settings: Any) -> Iterator[Any]:
+        with EMPTY_DATABASES[BACKEND](tmp_path) as database:
+            configured = connections.configure_settings(
+                {"default": {}, "scratch": {**database, **settings}}
+            )
+            connections.settings["scratch"] = configured["scratch"]
+            with django_db_blocker.unblock():
+                try:
+                    yield connections["scratch"]
+                finally:
+                    close_new_database()
+                    del connections.settings["scratch"]
 
     return create
+
+
+def close_new_database() -> None:
+    """Close and forget the connection that this thread has to it."""
+    connections["scratch"].close()
+    del connections["scratch"]
+
+
+@contextmanager
+def empty_sqlite_database(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the settings of a new file."""
+    yield {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": folder / f"{next(numbers)}.sqlite3",
+        "OPTIONS": {"init_command": "PRAGMA synchronous = OFF"},
+    }
+
+
+@contextmanager
+def empty_postgresql_database(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the settings of a database that is dropped after the block.
+
+    It can't be if it's still in use: no connection may be left open.
+    """
+    name = f"scratch_{next(numbers)}"
+    with postgresql_session("postgres") as session:
+        session.execute(f"CREATE DATABASE {name}")
+        try:
+            yield {"ENGINE": "django.db.backends.postgresql", "NAME": name}
+        finally:
+            session.execute(f"DROP DATABASE {name}")
+
+
+def postgresql_session(database: str) -> Any:
+    """Return a connection to the server that Django knows nothing of."""
+    # It's not there for runs on SQLite.
+    import psycopg
+
+    return psycopg.connect(dbname=database, autocommit=True)
+
+
+EMPTY_DATABASES = {
+    "sqlite3": empty_sqlite_database,
+    "postgresql": empty_postgresql_database,
+}

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.db.models.signals import post_delete, post_save
 from django.test import AsyncClient, Client
 
+from .conftest import close_new_database
 from .shop.models import Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,7 +183,10 @@ def test_requests_of_the_test_clients(assert_same_swapped, new_database):
             status = Client().get("/echo/").status_code
 
             async def get():
-                return (await AsyncClient().get("/async/echo/")).status_code
+                try:
+                    return (await AsyncClient().get("/async/echo/")).status_code
+                finally:
+                    await sync_to_async(close_new_database)()
 
             # Up to 6.0 the two kinds run at the same time.
             return status, asyncio.run(get()), sorted(notes, key=repr)

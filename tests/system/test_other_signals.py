@@ -44,7 +44,7 @@ def test_connection_created(compare, new_database):
 def test_a_receiver_that_uses_the_connection(compare, new_database):
     def prepare(connection, **kwargs):
         with connection.cursor() as cursor:
-            cursor.execute("CREATE TEMPORARY TABLE prepared (number)")
+            cursor.execute("CREATE TEMPORARY TABLE prepared (number integer)")
 
     def scenario():
         with (

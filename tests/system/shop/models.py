@@ -45,7 +45,8 @@ class Remark(models.Model):
     """Is on anything, and goes with it where that has a relation back."""
 
     text = models.TextField()
-    kind = models.ForeignKey(ContentType, models.CASCADE)
+    # This app has no migrations: its tables are made before those of apps that have.
+    kind = models.ForeignKey(ContentType, models.CASCADE, db_constraint=False)
     number = models.PositiveIntegerField()
     on = GenericForeignKey("kind", "number")
 
