@@ -1,12 +1,14 @@
 """Run Django's own test suite twice, stock and swapped, and compare every outcome.
 
-    python tests/django_suite.py --django 6.1.3 [--parallel N] [LABEL ...]
+    python tests/django_suite.py --django 6.1.3 [--parallel N] [--postgresql] [LABEL …]
 
 Labels are those of Django's runtests.py ("signals", "dispatch.tests.DispatcherTests");
-without any the whole suite runs. Needs a Python that this Django supports, and pip's
-access to a package index. Everything is kept in .django-suite/<version>/: report.txt,
-each side's outcomes (.json) and output (.log), and what pip said (install.log). The
-environment made there is used again; remove the folder to start afresh.
+without any the whole suite runs. It runs on SQLite or, with --postgresql, on the server
+that libpq's own variables name, such as PGHOST and PGUSER. Needs a Python that this
+Django supports, and pip's access to a package index. Everything is kept in
+.django-suite/<version>/: report.txt, each side's outcomes (.json) and output (.log),
+and what pip said (install.log). The environment made there is used again; remove the
+folder to start afresh.
 
 Exit status: 0 if the same tests ran with the same results, 1 if they did not, 2 if
 there is nothing to compare, because a side could not run, died before its end, ran no
@@ -31,8 +33,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RECORDER = Path(__file__).with_name("django_suite_recorder.py")
 OUTCOMES = "DJANGO_SUITE_OUTCOMES"
-SETTINGS = "django_suite_settings"
+RUNNER = f"{RECORDER.stem}.RecordingRunner"
+# The settings' modules. Those for SQLite are Django's own.
+SQLITE = "django_suite_sqlite"
+POSTGRESQL = "django_suite_postgresql"
+SETTINGS = {
+    SQLITE: f"""
+from test_sqlite import *
+
+TEST_RUNNER = {RUNNER!r}
+""",
+    POSTGRESQL: f"""
+from {SQLITE} import *
+
+for alias, database in DATABASES.items():
+    database |= {{"ENGINE": "django.db.backends.postgresql", "NAME": alias}}
+""",
+}
 SIDES = {"stock": [], "swapped": ["-m", "altdispatch", "run"]}
+REQUIREMENTS = ["py3.txt", "postgres.txt"]
 # What else would differ from run to run: subtests are named by values in the order of
 # sets; and tests copy folders while other workers write bytecode there.
 EVEN = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -216,7 +235,7 @@ def summary(place, runs):
     """Return the lines for the terminal."""
     run = runs["swapped"]
     yield (
-        f"Django {run['django']}, Python {run['python']}, SQLite {run['sqlite']}, "
+        f"Django {run['django']}, Python {run['python']}, {run['database']}, "
         f"altdispatch {run['altdispatch']}, {run['processes']} process(es)"
     )
     if place.missing:
@@ -302,8 +321,9 @@ def unpack(sdist, folder):
 
 def install_requirements(python, source, log):
     """Install the suite's test requirements one by one; return those that failed."""
-    text = (source / "tests/requirements/py3.txt").read_text(encoding="utf-8")
-    lines = [line.strip() for line in text.splitlines()]
+    folder = source / "tests/requirements"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in REQUIREMENTS]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
     wanted = [line for line in lines if line and not line.startswith("#")]
     return [line for line in wanted if not pip(python, log, "install", line)]
 
@@ -378,10 +398,8 @@ def run_side(place, side, arguments):
     """
     tests = unpack(place.sdist, place.folder / "source") / "tests"
     shutil.copy(RECORDER, tests)
-    runner = f"{RECORDER.stem}.RecordingRunner"
-    (tests / f"{SETTINGS}.py").write_text(
-        f"from test_sqlite import *\n\nTEST_RUNNER = {runner!r}\n", encoding="utf-8"
-    )
+    for name, text in SETTINGS.items():
+        (tests / f"{name}.py").write_text(text, encoding="utf-8")
     outcomes, log = place.folder / f"{side}.json", place.folder / f"{side}.log"
     outcomes.unlink(missing_ok=True)
     command = [place.python, *SIDES[side], "runtests.py", *arguments]
@@ -447,6 +465,7 @@ def parse(arguments):
     )
     parser.add_argument("--django", required=True, type=version_number, metavar="X.Y.Z")
     parser.add_argument("--parallel", type=int, metavar="N", help="default: all CPUs")
+    parser.add_argument("--postgresql", action="store_true")
     parser.add_argument("labels", nargs="*", metavar="LABEL")
     return parser.parse_args(arguments)
 
@@ -454,7 +473,8 @@ def parse(arguments):
 def main(arguments=None):
     """Run the command line and return its exit status."""
     options = parse(arguments)
-    passed_on = [f"--settings={SETTINGS}", "--noinput"]
+    settings = POSTGRESQL if options.postgresql else SQLITE
+    passed_on = [f"--settings={settings}", "--noinput"]
     if options.parallel is not None:
         passed_on.append(f"--parallel={options.parallel}")
     try:

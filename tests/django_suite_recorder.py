@@ -9,7 +9,6 @@ subtest that succeeded, and on some Python releases it gives skips to the wrong 
 import json
 import os
 import platform
-import sqlite3
 import sys
 import traceback
 import unittest
@@ -17,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import django
+from django.db import connection
 from django.dispatch import dispatcher
 from django.test.runner import (
     DiscoverRunner,
@@ -171,6 +171,9 @@ class RecordingRunner(DiscoverRunner):
 
     def run_suite(self, suite, **kwargs):
         self.result = super().run_suite(suite, **kwargs)
+        # While the database is still there.
+        version = ".".join(map(str, connection.get_database_version()))
+        self.database = f"{connection.display_name} {version}"
         return self.result
 
     def run_tests(self, *args, **kwargs):
@@ -185,7 +188,7 @@ class RecordingRunner(DiscoverRunner):
         contents = {
             "django": django.get_version(),
             "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
+            "database": self.database,
             "altdispatch": altdispatch and altdispatch.__version__,
             "status": str(status),
             "left_alone": sorted(status.left_alone) if status else [],

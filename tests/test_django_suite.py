@@ -48,8 +48,8 @@ def made_up_run(side, *outcomes):
     return {
         "django": VERSION,
         "python": "3.13.0",
-        "sqlite": "3.40.1",
         "altdispatch": altdispatch.__version__,
+        "database": "SQLite 3.40.1",
         "status": "made up",
         "left_alone": [],
         "dispatcher": side,
@@ -319,7 +319,7 @@ def command(monkeypatch, tmp_path, runs):
 
 def test_same_results_exit_with_0_and_leave_a_report(command, tmp_path, capsys):
     status, seen = command("--parallel", "3", "signals", "dispatch")
-    options = ["--settings=django_suite_settings", "--noinput", "--parallel=3"]
+    options = ["--settings=django_suite_sqlite", "--noinput", "--parallel=3"]
     assert status == 0
     assert seen == [
         (side, [*options, "signals", "dispatch"]) for side in ("stock", "swapped")
@@ -327,6 +327,13 @@ def test_same_results_exit_with_0_and_leave_a_report(command, tmp_path, capsys):
     assert "No difference: 5 tests" in capsys.readouterr().out
     report = tmp_path / ".django-suite" / VERSION / "report.txt"
     assert "No difference" in report.read_text(encoding="utf-8")
+
+
+def test_another_database_is_another_settings_module(command):
+    status, seen = command("--postgresql", "signals")
+    options = ["--settings=django_suite_postgresql", "--noinput", "signals"]
+    assert status == 0
+    assert seen == [(side, options) for side in ("stock", "swapped")]
 
 
 def test_differences_exit_with_1(command, runs, capsys):
@@ -395,7 +402,11 @@ def test_a_finished_run_gives_what_it_wrote(run_script):
     assert run == {
         "argv": ["runtests.py", "--noinput"],
         "inherited": [],
-        "beside": ["django_suite_recorder.py", "django_suite_settings.py"],
+        "beside": [
+            "django_suite_postgresql.py",
+            "django_suite_recorder.py",
+            "django_suite_sqlite.py",
+        ],
     }
     assert status == 1
 
@@ -594,6 +605,7 @@ def test_only_the_first_runner_writes_and_the_file_is_whole(monkeypatch, tmp_pat
 
     runner.result = record_alone(Sample)
     runner.collected = [each["test"] for each in runner.result.outcomes]
+    runner.database = "SQLite 3.40.1"
     runner.write(failures=5)
     assert list(tmp_path.iterdir()) == [file]
     run = json.loads(file.read_text(encoding="utf-8"))
