@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz sanitize bench load instructions companions django-suite \
+.PHONY: help demo test fuzz sanitize bench load instructions companions django-suite postgresql \
 	lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -50,6 +50,9 @@ companions: $(VENV)/with-companions ## drive other packages, stock and swapped, 
 django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS="..."]
 	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))
 	$(PYTHON) tests/django_suite.py --django $(DJANGO) $(LABELS)
+
+postgresql: $(VENV)/with-postgresql ## run what uses a database on PostgreSQL: [ARGS="system django"]
+	$(BIN)/python tests/postgresql.py $(ARGS)
 
 lint: $(VENV)/with-lint ## check style, and the files that services read
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ Connections, settings,     ``test_other_signals.py``
 templates
 Autoreload                 ``test_autoreload.py``
 Tasks (Django 6.0+)        ``test_tasks.py``
+PostgreSQL                 ``test_postgresql.py``, and most of the above: see
+                           ``tests/postgresql.py``
 =========================  ==================================================
 
 Their models, views and tasks are those of the app in ``shop/``.
