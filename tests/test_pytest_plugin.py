@@ -1,10 +1,11 @@
-"""``pytest -p altdispatch.pytest_plugin``."""
+"""``pytest -p altdispatch.pytest_plugin``, and the fixtures that need no option."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -33,11 +34,35 @@ import altdispatch.swap
 altdispatch.swap._KNOWN.clear()
 """
 
+WITH_FIXTURES = """\
+from django.dispatch import Signal
+
+signal = Signal()
+
+
+def receiver(**kwargs):
+    return "called"
+
+
+def test_all(mute_signals, connect_receiver, record_signal):
+    sends = record_signal(signal)
+    assert connect_receiver(signal, receiver) is receiver
+    signal.send("first")
+    mute_signals(signal, senders=["second"])
+    signal.send("second")
+    assert [sent.answers for sent in sends] == [[(receiver, "called")], []]
+
+
+def test_afterwards():
+    assert signal.receivers == []
+    assert vars(signal).keys() == vars(Signal()).keys()
+"""
+
 
 @pytest.fixture
 def run_pytest(tmp_path):
-    def run(*arguments, exit_code=0):
-        (tmp_path / "test_it.py").write_text(TESTS)
+    def run(*arguments, exit_code=0, tests=TESTS):
+        (tmp_path / "test_it.py").write_text(tests)
         (tmp_path / "forget.py").write_text(FORGET)
         process = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", *arguments],
@@ -80,3 +105,12 @@ def test_unknown_dispatcher_by_force(run_pytest):
         "-p", "forget", "-p", "altdispatch.pytest_plugin", "--altdispatch-force"
     )
     assert "1 passed" in output
+
+
+def test_fixtures(run_pytest):
+    """They hold until their test ends, and come with the package."""
+    plugins = entry_points(group="pytest11")
+    assert plugins["altdispatch.fixtures"].value == "altdispatch.fixtures"
+    output = run_pytest("-p", "altdispatch.fixtures", tests=WITH_FIXTURES)
+    assert "2 passed" in output
+    assert "dispatched in" not in output
