@@ -1,4 +1,4 @@
-"""``python -m altdispatch``: run a program swapped, or tell the status."""
+"""``python -m altdispatch``: run a program swapped, or what ``manage.py`` does."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ import django
 
 from . import install, status
 
+# The subcommands of the management command, and what they do.
+MANAGED = {
+    "status": "tell what is swapped",
+    "signals": "list all signals and their receivers",
+    "profile": "tell what dispatching costs, on stock Django and swapped",
+}
+
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says; leave with an exit code where it's wrong."""
+    if arguments and arguments[0] in MANAGED:
+        manage(arguments)
+        return
     parser = argparse.ArgumentParser(prog="python -m altdispatch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
@@ -33,14 +43,9 @@ def main(arguments: list[str]) -> None:
     run.add_argument("-m", dest="is_module", action="store_true", help="run a module")
     run.add_argument("program", metavar="SCRIPT or MODULE")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
-    commands.add_parser(
-        "status",
-        help="tell what is swapped, in the project that DJANGO_SETTINGS_MODULE names",
-    )
+    for name, help in MANAGED.items():
+        commands.add_parser(name, help=f"{help}, in DJANGO_SETTINGS_MODULE's project")
     options = parser.parse_args(arguments)
-    if options.command == "status":
-        tell_status()
-        return
     if not install(force=options.force):
         parser.exit(
             2,
@@ -73,10 +78,15 @@ def run_script(path: str) -> None:
     exec(code, vars(main))
 
 
-def tell_status() -> None:
+def manage(arguments: list[str]) -> None:
+    """Do what ``manage.py altdispatch`` does, also where it's not among the apps."""
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         django.setup()
-    print(status())
+    elif arguments[0] != "status":
+        sys.exit("Name the settings of a project in DJANGO_SETTINGS_MODULE.")
+    from .management.commands.altdispatch import Command
+
+    Command().run_from_argv(["python -m", "altdispatch", *arguments])
 
 
 class _Swap:

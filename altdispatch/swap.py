@@ -6,7 +6,6 @@ and all names for it. Only its methods are exchanged, by one assignment each.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import inspect
 import re
@@ -21,6 +20,8 @@ import django.dispatch.dispatcher as stock
 
 from . import dispatcher, implementations
 from .implementations import graft
+from .naming import dotted, name_signals
+from .patches import find_patches, find_signals
 from .receivers import give_back_lists
 
 # By what _digest() gives, the dispatchers that altdispatch can stand in for, and
@@ -60,8 +61,15 @@ class Status:
             The names of the methods of ``Signal`` that are altdispatch's.
         left_alone
             What somebody else has put in the place of a method, by its name.
+        slowed
+            What somebody else has put in the place of the look-up of receivers, by the
+            name of the class or signal: sends ask it each time, and are not as fast as
+            they could be. What stands in the place of Django's concerns every signal.
+            Signals that can't be imported are left out.
 
     .. versionadded:: 0.1
+    .. versionchanged:: 0.2
+       ``slowed`` and ``rows()`` are new.
     """
 
     installed: bool
@@ -72,18 +80,27 @@ class Status:
     python: str
     swapped: tuple[str, ...]
     left_alone: dict[str, str]
+    slowed: dict[str, str]
 
-    def __str__(self) -> str:
-        left_alone = [f"{name} ({by})" for name, by in self.left_alone.items()]
-        rows = {
+    def rows(self) -> dict[str, str]:
+        """Return what people read of it, by what it's about."""
+        return {
             "installed": "yes" if self.installed else "no",
             "implementation": f"{self.implementation} ({self.reason})",
             "Django": f"{self.django} ({'known' if self.known else 'unknown'})",
             "Python": self.python,
             "swapped": ", ".join(self.swapped) or "nothing",
-            "left alone": ", ".join(left_alone) or "nothing",
+            "left alone": _list(self.left_alone),
+            "slowed down": _list(self.slowed),
         }
-        return "\n".join(f"{name + ':':16}{value}" for name, value in rows.items())
+
+    def __str__(self) -> str:
+        rows = self.rows().items()
+        return "\n".join(f"{name + ':':16}{value}" for name, value in rows)
+
+
+def _list(patches: dict[str, str]) -> str:
+    return ", ".join(f"{what} (by {by})" for what, by in patches.items()) or "nothing"
 
 
 def install(force: bool = False) -> bool:
@@ -155,7 +172,7 @@ def status() -> Status:
         if name in _grafts and method is _grafts[name]:
             swapped.append(name)
         elif not _is_djangos_own(method, name):
-            left_alone[name] = _describe(method)
+            left_alone[name] = dotted(method)
     return Status(
         installed=is_installed(),
         implementation=implementations.in_use.name,
@@ -165,7 +182,21 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
+        slowed=_slowed() if is_installed() else {},
     )
+
+
+def _slowed() -> dict[str, str]:
+    """Return what takes the fast path away, by the name of what it takes it from."""
+    patches = find_patches()
+    names = name_signals([owner for owner, _ in patches])
+    slowed = {}
+    for owner, method in patches:
+        name = dotted(owner) if isinstance(owner, type) else names.get(id(owner))
+        # Signals without a name may be waiting for the garbage collector.
+        if name is not None:
+            slowed[name] = dotted(method)
+    return slowed
 
 
 @cache
@@ -187,12 +218,10 @@ def _digest(source: str) -> str:
 
 def _djangos_signals() -> list[stock.Signal]:
     """Return every instance of Django's ``Signal`` that isn't one of ours."""
-    # By the type: isinstance() would wake lazy objects.
     return [
-        thing
-        for thing in gc.get_objects()
-        if issubclass(type(thing), stock.Signal)
-        and not issubclass(type(thing), dispatcher.Signal)
+        signal
+        for signal in find_signals()
+        if not issubclass(type(signal), dispatcher.Signal)
     ]
 
 
@@ -212,9 +241,3 @@ def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
         and method.__globals__ is vars(stock)
         and method.__code__.co_qualname == f"Signal.{name}"
     )
-
-
-def _describe(method: Any) -> str:
-    where = getattr(method, "__module__", None) or type(method).__module__
-    what = getattr(method, "__qualname__", None) or type(method).__qualname__
-    return f"{where}.{what}"

@@ -236,3 +236,10 @@ def test_status_of_a_project(run, tmp_path):
     output, _ = run("status", DJANGO_SETTINGS_MODULE="project_settings")
     assert "installed:      yes" in output
     assert "_live_receivers" in output
+
+
+@pytest.mark.parametrize("command", ["signals", "profile"])
+def test_what_needs_a_project(run, command):
+    assert run(command, exit_code=1)[1] == (
+        "Name the settings of a project in DJANGO_SETTINGS_MODULE.\n"
+    )

@@ -1,0 +1,372 @@
+"""``manage.py altdispatch signals``, and what it's made of."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import linecache
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, User, update_last_login
+from django.core.management import CommandError, call_command
+from django.dispatch import Signal
+from django.utils.functional import SimpleLazyObject
+
+from altdispatch.listing import list_repeated, list_signals
+from altdispatch.naming import dotted, name_signals
+from altdispatch.releases import WATCHES_SENDERS
+
+# Named in this module, and so found in it.
+announced = Signal()
+unheard = Signal(use_caching=True)
+
+
+class Holder:
+    signal = Signal()
+
+
+class Sender:
+    pass
+
+
+def function(**kwargs):
+    pass
+
+
+async def coroutine_function(**kwargs):
+    pass
+
+
+class Receiver:
+    def method(self, **kwargs):
+        pass
+
+    def __call__(self, **kwargs):
+        pass
+
+
+@functools.wraps(function)
+def wrapper(**kwargs):
+    return function(**kwargs)
+
+
+def listed(name):
+    (found,) = (signal for signal in list_signals() if signal.name == name)
+    return found
+
+
+@pytest.fixture
+def connect():
+    """Connect to ``announced``, for the time of the test."""
+    before = [*announced.receivers]
+    yield announced.connect
+    announced.receivers = before
+
+
+NAME = f"{__name__}.announced"
+HERE = __file__
+
+
+def test_names():
+    names = [signal.name for signal in list_signals()]
+    # Where they are made, not where they were imported to.
+    for name in (
+        NAME,
+        f"{__name__}.unheard",
+        f"{__name__}.Holder.signal",
+        "django.contrib.auth.signals.user_logged_in",
+        "django.core.signals.request_started",
+        "django.core.signals.setting_changed",
+        "django.db.models.signals.post_save",
+    ):
+        assert names.count(name) == 1
+    named = [name for name in names if name]
+    assert named == sorted(named)
+
+
+@pytest.fixture
+def add_module(monkeypatch):
+    """Make a module with these variables that is imported until the test ends."""
+
+    def add(name, source="", **variables):
+        module = ModuleType(name)
+        vars(module).update(variables)
+        monkeypatch.setitem(sys.modules, name, module)
+        # Where inspect looks for the source.
+        module.__file__ = f"<{name}>"
+        linecache.cache[module.__file__] = len(source), None, [source], module.__file__
+        return module
+
+    yield add
+    linecache.clearcache()
+
+
+def name_of(signal):
+    return name_signals([signal])[id(signal)]
+
+
+def test_name_in_the_module_that_has_not_imported_it(add_module):
+    signal = Signal()
+    add_module("b.deep.made", "arrived = Signal()", arrived=signal)
+    add_module("a", "from b.deep.made import arrived", arrived=signal)
+    assert name_of(signal) == "b.deep.made.arrived"
+    add_module("aa", "from b.deep.made import arrived as came", came=signal)
+    assert name_of(signal) == "b.deep.made.arrived"
+
+
+def test_name_in_the_outer_one_of_two_modules(add_module):
+    signal = Signal()
+    add_module("a.deep", arrived=signal)
+    add_module("b", arrived=signal)
+    assert name_of(signal) == "b.arrived"
+
+
+def test_name_in_a_class_where_that_is_written(add_module):
+    add_module("a", "", Holder=Holder)
+    assert name_of(Holder.signal) == f"{__name__}.Holder.signal"
+
+
+def test_naming_touches_nothing(add_module, monkeypatch):
+    lazy = SimpleLazyObject(lambda: pytest.fail("it has been woken"))
+    add_module("a", "", lazy=lazy)
+    # Such things are put there in the place of modules.
+    monkeypatch.setitem(sys.modules, "b", object())
+    assert name_of(announced) == NAME
+
+
+def test_signals_that_only_wait_for_the_garbage_collector():
+    class Waiting(Signal):
+        pass
+
+    gc.disable()
+    try:
+        signal = Waiting()
+        signal.itself = signal
+        del signal
+        assert not any("Waiting" in signal.type for signal in list_signals())
+    finally:
+        gc.enable()
+
+
+def test_signal_without_a_name():
+    # Other tests may have left some.
+    before = Counter(signal.type for signal in list_signals())
+    hidden = [Signal()]
+    after = list_signals()
+    assert after[-1].name is None
+    added = Counter(signal.type for signal in after) - before
+    assert added == {"django.dispatch.dispatcher.Signal": 1}
+    del hidden
+
+
+@pytest.mark.parametrize(
+    ("receiver", "name", "code"),
+    [
+        (function, "function", function),
+        (coroutine_function, "coroutine_function", coroutine_function),
+        (wrapper, "function", function),
+        (functools.partial(function, a=1), "function", function),
+        (functools.partial(Receiver().method), "Receiver.method", Receiver.method),
+        (functools.partial(wrapper), "function", function),
+        (Receiver().method, "Receiver.method", Receiver.method),
+        (Receiver(), "Receiver.__call__", Receiver.__call__),
+    ],
+)
+def test_receivers(connect, receiver, name, code):
+    connect(receiver, weak=False)
+    (found,) = listed(NAME).connections
+    assert found.receiver == f"{__name__}.{name}"
+    assert (found.file, found.line) == (HERE, code.__code__.co_firstlineno)
+    assert found.asynchronous is (receiver is coroutine_function)
+    assert (found.weak, found.sender, found.dispatch_uid) == (False, None, None)
+
+
+def test_receiver_that_is_written_in_c(connect, tell):
+    connect([].append, weak=False)
+    (found,) = listed(NAME).connections
+    assert found.receiver == "builtins.list.append"
+    assert (found.file, found.line, found.app) == (None, None, None)
+    _, row = tell("--signal", NAME).splitlines()
+    assert row.split() == ["builtins.list.append", "every", "sender", "strong"]
+
+
+def test_how_receivers_are_connected(connect):
+    one, other = Receiver(), Receiver()
+    connect(one.method, sender=User, dispatch_uid="this")
+    connect(other.method, sender=apps.get_app_config("auth"), dispatch_uid=("a", 1))
+    connect(function, sender=Sender)
+    first, second, third = listed(NAME).connections
+    assert all(each.weak for each in (first, second, third))
+    assert (first.sender, first.dispatch_uid) == ("auth.User", "'this'")
+    assert (second.sender, second.dispatch_uid) == (
+        "django.contrib.auth",
+        "('a', 1)",
+    )
+    assert (third.sender, third.dispatch_uid) == (f"{__name__}.Sender", None)
+    del one
+    gc.collect()
+    assert listed(NAME).connections == [second, third]
+
+
+def test_senders_of_other_kinds(connect):
+    """Their representation may be long, or query a database."""
+    sender = Receiver()
+    connect(function, sender=sender)
+    (found,) = listed(NAME).connections
+    known = f"a {__name__}.Receiver" if WATCHES_SENDERS else "an object"
+    assert found.sender == known
+
+
+def test_app_of_a_receiver():
+    found = listed("django.contrib.auth.signals.user_logged_in").connections
+    (receiver,) = (each for each in found if each.app)
+    assert receiver.app == "auth"
+    assert receiver.receiver == "django.contrib.auth.models.update_last_login"
+
+
+@pytest.mark.usefixtures("swapped")
+def test_signals_that_are_swapped(connect):
+    connect(function)
+    assert [one.receiver for one in listed(NAME).connections] == [dotted(function)]
+
+
+# The command.
+
+
+@pytest.fixture
+def tell(capsys):
+    def run(*arguments):
+        call_command("altdispatch", "signals", *arguments)
+        return capsys.readouterr().out
+
+    with pytest.MonkeyPatch.context() as patched:
+        # The command is there without the app, whose ready() would swap.
+        patched.setattr(
+            "django.core.management.get_commands",
+            lambda: {"altdispatch": "altdispatch"},
+        )
+        yield run
+
+
+def test_table(tell, connect, monkeypatch):
+    monkeypatch.chdir(Path(HERE).parent)
+    connect(function, sender=User, dispatch_uid="this")
+    connect(coroutine_function, weak=False)
+    lines = tell("--signal", NAME).splitlines()
+    line, async_line = (
+        each.__code__.co_firstlineno for each in (function, coroutine_function)
+    )
+    name = Path(HERE).name
+    head, first, second = lines
+    assert head == NAME
+    assert first.split() == [
+        f"{__name__}.function",
+        *("auth.User", f"{name}:{line}", "weak,", "uid", "'this'"),
+    ]
+    assert second.split() == [
+        f"{__name__}.coroutine_function",
+        *("every", "sender", f"{name}:{async_line}", "strong,", "async"),
+    ]
+    for first_cell, second_cell in [("auth", "every"), ("weak", "strong")]:
+        assert first.index(first_cell) == second.index(second_cell)
+    assert "\033[" in tell("--signal", NAME, "--force-color")
+
+
+def test_json(tell, connect):
+    connect(function, sender=User)
+    (signal,) = json.loads(tell("--signal", "announced", "--json"))
+    assert signal["name"] == NAME
+    assert signal["connections"] == [
+        {
+            "receiver": f"{__name__}.function",
+            "file": HERE,
+            "line": function.__code__.co_firstlineno,
+            "app": None,
+            "sender": "auth.User",
+            "weak": True,
+            "asynchronous": False,
+            "dispatch_uid": None,
+        }
+    ]
+
+
+def names(output):
+    return [signal["name"] for signal in json.loads(output)]
+
+
+def test_selecting_by_name(tell):
+    assert names(tell("--signal", "post_save", "--json")) == [
+        "django.db.models.signals.post_save"
+    ]
+    both = names(tell("--signal", "django.db.models.signals.*_save", "--json"))
+    assert both == [f"django.db.models.signals.{name}_save" for name in ("post", "pre")]
+    with pytest.raises(CommandError, match="There is no signal 'post_saved'"):
+        tell("--signal", "post_saved")
+
+
+def test_selecting_by_sender(tell, connect):
+    connect(function, sender=User)
+    connect(function, sender=Group)
+    connect(coroutine_function)
+    output = tell("--signal", "announced", "--sender", "auth.User", "--json")
+    ((signal),) = json.loads(output)
+    assert [(one["receiver"], one["sender"]) for one in signal["connections"]] == [
+        (f"{__name__}.function", "auth.User"),
+        (f"{__name__}.coroutine_function", None),
+    ]
+    assert f"{__name__}.unheard" not in names(tell("--sender", "auth.User", "--json"))
+    with pytest.raises(CommandError, match=r"no model 'auth\.Usr'"):
+        tell("--sender", "auth.Usr")
+
+
+def test_selecting_by_app(tell):
+    output = tell("--app", "auth", "--json")
+    apps_of = [one["app"] for each in json.loads(output) for one in each["connections"]]
+    assert set(apps_of) == {"auth"}
+    with pytest.raises(CommandError, match="no app 'nix'"):
+        tell("--app", "nix")
+
+
+def test_selecting_the_unheard(tell, connect):
+    before = names(tell("--unheard", "--json"))
+    assert {NAME, f"{__name__}.unheard"} < set(before)
+    connect(function, sender=Group)
+    after = names(tell("--unheard", "--json"))
+    assert set(before) - set(after) == {NAME}
+    assert NAME in names(tell("--unheard", "--sender", "auth.User", "--json"))
+    assert "nobody" in tell("--signal", "unheard")
+
+
+# Receivers that are connected more than once.
+
+
+def test_repeated(connect, monkeypatch):
+    # That it's in an app counts, not that nobody would connect it like this.
+    one, other = Receiver(), Receiver()
+    connect(one.method)
+    connect(other.method)
+    connect(function, sender=User)
+    connect(function, sender=Group)
+    connect(update_last_login, sender=User, dispatch_uid="first")
+    connect(update_last_login, sender=Group)
+    assert list_repeated() == []
+    connect(function, sender=User, dispatch_uid="again")
+    assert list_repeated() == []
+    connect(update_last_login, sender=User, dispatch_uid="second")
+    ((signal, receiver),) = list_repeated()
+    assert signal == NAME
+    assert receiver.receiver == "django.contrib.auth.models.update_last_login"
+    assert (receiver.sender, receiver.dispatch_uid) == ("auth.User", "'second'")
+
+
+def test_repeated_of_a_signal_without_a_name():
+    signal = Signal()
+    signal.connect(update_last_login)
+    signal.connect(update_last_login, dispatch_uid="again")
+    assert list_repeated() == []
