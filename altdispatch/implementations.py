@@ -121,12 +121,17 @@ def in_python(reason: str) -> Implementation:
     )
 
 
+def is_python_chosen() -> bool:
+    """Return whether the environment asks for the one in Python."""
+    return _is_set("ALTDISPATCH_PURE_PYTHON")
+
+
 def _choose() -> Implementation:
     """Return what the environment asks for, as far as it's there.
 
     Raises ImportError if ``ALTDISPATCH_REQUIRE_SPEEDUPS`` is set and there are none.
     """
-    if _is_set("ALTDISPATCH_PURE_PYTHON"):
+    if is_python_chosen():
         reason = "ALTDISPATCH_PURE_PYTHON is set"
     else:
         try:

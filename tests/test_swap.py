@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import platform
+import sysconfig
+from functools import partial
 from unittest import mock
 
 import django
@@ -11,6 +13,7 @@ import django.dispatch
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.models import update_last_login
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -20,6 +23,7 @@ from django.test import override_settings
 
 import altdispatch
 from altdispatch import swap
+from altdispatch.utils import connected
 
 WITH_ALTDISPATCH = [*settings.INSTALLED_APPS, "altdispatch"]
 METHODS = [n for n, m in vars(altdispatch.Signal).items() if callable(m)]
@@ -143,6 +147,7 @@ def test_swapping_back_and_forth_with_receivers(implementation):
 def test_status(implementation):
     before = altdispatch.status()
     assert (before.installed, before.swapped, before.left_alone) == (False, (), {})
+    assert (before.rows()["installed"], before.rows()["swapped"]) == ("no", "nothing")
     altdispatch.install()
     now = altdispatch.status()
     assert now.installed is altdispatch.is_installed() is True
@@ -152,6 +157,7 @@ def test_status(implementation):
     assert now.python == platform.python_version()
     assert list(now.swapped) == METHODS
     assert now.left_alone == {}
+    assert now.rows()["installed"] == "yes"
     for part in (implementation, now.django, now.python, "send_robust", "known"):
         assert part in str(now)
 
@@ -340,6 +346,94 @@ def test_check_for_an_unknown_dispatcher():
         assert django.get_version() in warning.msg
         assert '"FORCE": True' in warning.hint
         assert "newer altdispatch" in warning.hint
+
+
+@pytest.mark.usefixtures("clean")
+def test_check_for_the_extension(implementation, monkeypatch):
+    def find(**kwargs):
+        return [
+            message for message in run_checks(**kwargs) if message.id.startswith("alt")
+        ]
+
+    monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "")
+    with override_settings(INSTALLED_APPS=WITH_ALTDISPATCH):
+        # It costs nothing but speed, which is of interest where that's needed.
+        assert find() == []
+        warnings = find(include_deployment_checks=True)
+        if implementation == "c":
+            assert warnings == []
+        else:
+            (warning,) = warnings
+            assert warning.id == "altdispatch.W002"
+            assert altdispatch.status().reason in warning.msg
+            assert "compiler" in warning.hint
+            with monkeypatch.context() as patched:
+                patched.setattr(sysconfig, "get_config_var", lambda name: 1)
+                assert find(include_deployment_checks=True) == []
+        monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "1")
+        assert find(include_deployment_checks=True) == []
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["_live_receivers", "_clear_dead_receivers"])
+def test_what_slows_down(implementation, when, name, monkeypatch):
+    """It's in the status, and there's a check."""
+    original = getattr(django.dispatch.Signal, name)
+
+    def patch(signal, *args):
+        return original(signal, *args)
+
+    class Overrides(django.dispatch.Signal):
+        pass
+
+    class Inherits(Overrides):
+        pass
+
+    setattr(Overrides, name, patch)
+    signal = Inherits()
+    # It can't be imported, and may be waiting for the garbage collector.
+    unnamed = django.dispatch.Signal()
+    setattr(unnamed, name, partial(patch, unnamed))
+    monkeypatch.setattr(post_save, name, partial(patch, post_save), raising=False)
+    described = f"{__name__}.test_what_slows_down.<locals>.patch"
+    with pytest.MonkeyPatch.context() as patched:
+        if when == "before":
+            patched.setattr(django.dispatch.Signal, name, patch)
+        assert altdispatch.status().slowed == {}
+        with override_settings(INSTALLED_APPS=WITH_ALTDISPATCH):
+            if when == "after":
+                patched.setattr(django.dispatch.Signal, name, patch)
+            slowed = altdispatch.status().slowed
+            assert slowed == {
+                "django.dispatch.dispatcher.Signal": described,
+                f"{__name__}.test_what_slows_down.<locals>.Overrides": described,
+                "django.db.models.signals.post_save": "functools.partial",
+            }
+            messages = run_checks()
+            assert [message.id for message in messages] == ["altdispatch.I003"] * 3
+            for message, (owner, method) in zip(messages, slowed.items(), strict=True):
+                assert owner in message.msg
+                assert method in message.msg
+            assert described in str(altdispatch.status())
+    del signal, unnamed
+
+
+@pytest.mark.usefixtures("clean")
+def test_check_for_receivers_that_are_connected_again():
+    with (
+        override_settings(INSTALLED_APPS=WITH_ALTDISPATCH),
+        connected(request_started, update_last_login),
+    ):
+        assert run_checks() == []
+        request_started.connect(update_last_login)
+        (message,) = run_checks()
+        request_started.disconnect(update_last_login)
+    assert message.id == "altdispatch.I004"
+    assert "django.contrib.auth.models.update_last_login" in message.msg
+    assert "'auth'" in message.msg
+    assert "django.core.signals.request_started" in message.msg
+    assert "with no as dispatch_uid" in message.msg
 
 
 @pytest.mark.usefixtures("unknown")
