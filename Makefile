@@ -61,8 +61,9 @@ lint: $(VENV)/with-lint ## check style, and the files that services read
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 
-types: $(VENV)/with-lint ## check types
+types: $(VENV)/with-lint ## check types, also those of a project that uses it
 	$(BIN)/mypy
+	cd tests/downstream && $(abspath $(BIN))/mypy
 
 docs: $(VENV)/with-docs ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

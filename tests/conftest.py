@@ -19,6 +19,9 @@ from .implementations import IMPLEMENTATIONS
 
 ROOT = Path(__file__).parent.parent
 
+# A project of its own, for the type checker.
+collect_ignore = ["downstream"]
+
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(

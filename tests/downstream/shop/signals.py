@@ -1,0 +1,99 @@
+"""Uses everything public as a strictly typed project does. It's checked, not run.
+
+What is wrong says so to the type checker, which complains if it isn't wrong to it.
+"""
+
+from collections.abc import Callable
+from typing import Any, assert_type
+
+import django.dispatch
+from django.db.models.signals import post_save, pre_save
+
+import altdispatch
+from altdispatch import Signal, Status, receiver
+from altdispatch.utils import Block, Sent, connected, muted, recorded
+
+from .models import Book
+
+order_placed = Signal()
+caching = Signal(use_caching=True)
+as_djangos: django.dispatch.Signal = order_placed
+
+Responses = list[tuple[Callable[..., Any], Any]]
+
+
+@receiver(order_placed)
+def note(sender: type[Book], *, number: int = 0, **kwargs: Any) -> int:
+    return number
+
+
+@receiver([post_save, pre_save], sender=Book, dispatch_uid="index")
+def index(instance: Book, **kwargs: Any) -> None:
+    assert_type(instance.title, str)
+
+
+@receiver(order_placed)
+async def tell(**kwargs: Any) -> bytes:
+    return b""
+
+
+# The decorator leaves them what they are.
+assert_type(note(Book, number=1), int)
+
+
+def send() -> None:
+    order_placed.connect(note, sender=Book, weak=False)
+    assert_type(order_placed.disconnect(note, sender=Book), bool)
+    assert_type(order_placed.has_listeners(Book), bool)
+    assert_type(order_placed.send(Book, number=1), Responses)
+    assert_type(order_placed.send_robust(sender=Book), Responses)
+    order_placed.send()  # type: ignore[call-arg]
+    order_placed.connect("note")  # type: ignore[arg-type]
+
+
+async def asend() -> None:
+    assert_type(await tell(), bytes)
+    assert_type(await order_placed.asend(Book), Responses)
+    assert_type(await order_placed.asend_robust(Book), Responses)
+
+
+def swap() -> None:
+    assert_type(altdispatch.install(force=True), bool)
+    assert_type(altdispatch.uninstall(), bool)
+    assert_type(altdispatch.is_installed(), bool)
+    assert_type(altdispatch.status(), Status)
+    assert_type(altdispatch.status().slowed, dict[str, str])
+
+
+def use_helpers() -> None:
+    assert_type(muted(post_save, order_placed, senders=[Book]), Block[None])
+    with recorded(order_placed) as sends, muted(post_save):
+        assert_type(sends, list[Sent])
+        assert_type(sends[0].named["number"], Any)
+        assert_type(sends[0].error, BaseException | None)
+    with connected(order_placed, note, sender=Book) as given:
+        given()
+    with connected([post_save, pre_save], index):
+        pass
+    muted("post_save")  # type: ignore[arg-type]
+    connected(order_placed, "note")  # type: ignore[arg-type]
+    recorded(order_placed, senders=1)  # type: ignore[arg-type]
+
+
+@muted(post_save)
+def import_books(count: int) -> list[Book]:
+    return [Book(title=str(number)) for number in range(count)]
+
+
+@connected(order_placed, note)
+async def aimport_books(count: int) -> int:
+    async with muted(post_save), recorded(post_save) as sends:
+        return len(sends)
+
+
+assert_type(import_books(1), list[Book])
+import_books("1")  # type: ignore[arg-type]
+
+
+async def await_it() -> None:
+    assert_type(await aimport_books(1), int)
