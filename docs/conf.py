@@ -23,7 +23,7 @@ nitpicky = True
 # A build needs no network, so what others document can't be looked up.
 nitpick_ignore_regex = [
     ("py:(class|obj)", r"(?!altdispatch\.).*"),
-    ("py:class", r"altdispatch\.dispatcher\.F"),
+    ("py:class", r"altdispatch\.(dispatcher|utils)\.[FT]"),
 ]
 
 
@@ -46,6 +46,7 @@ PLOTS = {
 def add_results(app, page, source):
     """Add what the runs have written to the page about them."""
     for run, remark in RUNS.get(page, {}).items():
+        source[0] += f"\n.. _{run}:\n"
         for file in sorted(Path(app.srcdir, "results").glob(f"{run}-*-django*.rst")):
             python, django = re.findall(r"\d+\.\d+", file.stem)
             title = f"Python {python}, Django {django}{remark}"

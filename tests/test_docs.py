@@ -1,0 +1,351 @@
+"""What the documentation has its reader type works, and gives what it shows."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db.models.signals import post_save, pre_save
+from django.dispatch import Signal
+
+import altdispatch
+
+from .conftest import ROOT
+
+DOCS = ROOT / "docs"
+# Indented where it is part of a list, and in Markdown, where it is between fences.
+BLOCKS = {
+    ".rst": re.compile(
+        r"^( *)\.\. (?:code-block:: (?:console|python)|parsed-literal::)\n\n"
+        r"(?P<code>(?:\1   .*\n|\n)+)",
+        re.MULTILINE,
+    ),
+    ".md": re.compile(r"^ *```(?:console|python)\n(?P<code>.*?)^ *```", re.M | re.S),
+}
+# What is another with each reader: releases, what is compiled, how long it takes.
+READERS_OWN = re.compile(
+    r"\d+\.\d+(\.\d+)*( \(known\))?|c \(the extension is there\)|dispatched in c"
+    r"|[\d.]+ (ms|µs)|[\d.]+%"
+)
+SETTINGS = "mysite/settings.py"
+# It passes where the dispatcher is swapped before tests are imported.
+TESTS = """
+import unittest
+import altdispatch
+
+swapped_at_import = altdispatch.is_installed()
+
+class Tests(unittest.TestCase):
+    def test_swapped(self):
+        self.assertTrue(swapped_at_import)
+"""
+RUNNER = """
+import os, sys, django
+from django.test.runner import DiscoverRunner
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+if __name__ == "__main__":
+    django.setup()
+    option, number = sys.argv[1:]
+    assert option == "--parallel"
+    sys.exit(DiscoverRunner(parallel=int(number)).run_tests(["tests"]))
+"""
+# A page that says whether the process that serves it is swapped.
+URLS = """
+import altdispatch
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse(altdispatch.is_installed()))]
+"""
+
+
+def blocks(page: str) -> list[str]:
+    """Return the code of a page, block by block."""
+    path = DOCS / page
+    found = BLOCKS[path.suffix].finditer(path.read_text(encoding="utf-8"))
+    return [textwrap.dedent(block["code"]) for block in found]
+
+
+def is_same(shown: str, written: str) -> bool:
+    """Return whether it's the same but for spaces and what is the reader's own."""
+    pattern = READERS_OWN.sub("...", shown)
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(pattern, written, options)
+
+
+class Reader:
+    """Types what is shown after a ``$``, and compares what comes of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "80",
+        }
+        del self.environment["DJANGO_SETTINGS_MODULE"]
+
+    def type(self, console: str) -> list[str]:
+        """Do what a block shows; assert that it gives that; return what it gives."""
+        answers = []
+        for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            if command.startswith("cd "):
+                self.folder /= command.removeprefix("cd ")
+            else:
+                answers.append(self.run(command))
+                self.compare(shown, answers[-1])
+        return answers
+
+    def run(self, command: str) -> str:
+        """Run a command; return what it writes, also where it fails."""
+        return subprocess.run(
+            shlex.split(command),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        ).stdout
+
+    def compare(self, shown: str, written: str) -> None:
+        if shown.strip():
+            assert is_same(shown, written), f"{written}\nis not\n{shown}"
+
+    def write(self, path: str, code: str) -> None:
+        (self.folder / path).write_text(code, encoding="utf-8")
+
+    def append(self, path: str, code: str) -> None:
+        with (self.folder / path).open("a", encoding="utf-8") as file:
+            file.write(code)
+
+    def add_apps(self, path: str, code: str) -> None:
+        """Put what follows the dots into a list of apps at the end of settings."""
+        *_, added = code.partition("...,")
+        self.append(path, f"INSTALLED_APPS += [{added}")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    """A reader in a new folder."""
+    return Reader(tmp_path)
+
+
+@pytest.fixture
+def project(reader: Reader) -> Reader:
+    """A reader with a project that doesn't know of altdispatch."""
+    reader.type("$ django-admin startproject mysite .")
+    return reader
+
+
+def test_tutorial(reader):
+    (
+        environment,
+        project,
+        app,
+        with_app,
+        first_account,
+        with_altdispatch,
+        status,
+        second_account,
+        without,
+    ) = blocks("tutorial/first-steps.rst")
+    # The environment of the tests is like this one.
+    assert "pip install path/to/altdispatch" in environment
+    settings = "firststeps/settings.py"
+    reader.type(project)
+    before = (reader.folder / settings).read_text()
+    reader.write("greeter/apps.py", app)
+    reader.add_apps(settings, with_app)
+    reader.type(first_account)
+    reader.write(settings, before)
+    reader.add_apps(settings, with_altdispatch)
+    reader.type(status)
+    reader.type(second_account)
+    reader.write(settings, before)
+    reader.add_apps(settings, with_app)
+    reader.type(without)
+
+
+def test_readme(project):
+    installation, app, status = blocks("../README.md")
+    assert "pip install ." in installation
+    project.add_apps(SETTINGS, app)
+    project.type(status)
+
+
+def test_front_page(project):
+    (app,) = blocks("index.rst")
+    project.add_apps(SETTINGS, app)
+    assert "installed:      yes" in project.run("python manage.py altdispatch")
+
+
+def test_adopt(project):
+    installation, look, measure, own = blocks("howto/adopt.rst")
+    assert "pip install path/to/altdispatch" in installation
+    project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')
+    project.type(look)
+    project.type(measure)
+    names: dict[str, Any] = {}
+    exec(own, names)
+    assert type(names["order_placed"]) is altdispatch.Signal
+
+
+def test_run_your_suite(project):
+    by_pytest, header, by_django, by_others = blocks("howto/run-your-suite.rst")
+    project.write("tests.py", TESTS)
+    project.write("runtests.py", RUNNER)
+    options = "python_files = tests.py\nDJANGO_SETTINGS_MODULE = mysite.settings\n"
+    project.write("pytest.ini", f"[pytest]\n{options}")
+    (report,) = project.type(by_pytest)
+    assert "1 passed" in report
+    (line,) = re.findall("^altdispatch: .*\n", report, re.MULTILINE)
+    project.compare(header.replace("|release|", altdispatch.__version__), line)
+    reports = project.type(by_django) + project.type(by_others)
+    assert len(reports) == 3
+    for report in reports:
+        assert re.search(r"Ran 1 test in .*\n\nOK\n$", report), report
+
+
+def test_child_processes(project):
+    server, child = blocks("howto/child-processes.rst")
+    project.write("mysite/urls.py", URLS)
+    project.append(SETTINGS, "ROOT_URLCONF = 'mysite.urls'\n")
+    assert page_of(project, server.strip().removeprefix("$ ")) == "True"
+    project.write("script.py", "import altdispatch\nprint(altdispatch.is_installed())")
+    project.write("parent.py", f"import subprocess, sys\n{child}")
+    assert project.run("python parent.py") == "True\n"
+
+
+def page_of(project: Reader, command: str) -> str:
+    """Start a server, get its front page, and stop it."""
+    with subprocess.Popen(
+        # The system chooses a port that is free.
+        [*command.split(), "127.0.0.1:0"],
+        cwd=project.folder,
+        env={**project.environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        try:
+            for line in server.stdout:
+                if address := re.search(r"http://\S+/", line):
+                    with urllib.request.urlopen(address[0], timeout=60) as answer:
+                        return answer.read().decode()
+        finally:
+            server.terminate()
+    raise AssertionError("The server did not start.")
+
+
+def test_turn_off(monkeypatch):
+    in_settings, in_process = blocks("howto/turn-off.rst")
+    for value, expected in [("0", ["altdispatch"]), ("1", [])]:
+        monkeypatch.setenv("WITHOUT_ALTDISPATCH", value)
+        apps: list[str] = []
+        exec(in_settings, {"os": os, "INSTALLED_APPS": apps})
+        assert apps == expected
+    altdispatch.install()
+    names = {"altdispatch": altdispatch, "seen": []}
+    exec(in_process.replace("...", "seen.append(altdispatch.is_installed())"), names)
+    assert (names["seen"], altdispatch.uninstall()) == ([False], True)
+
+
+class Book:
+    pass
+
+
+class Order:
+    pass
+
+
+def test_helpers(project):
+    imported, used, fixtures = blocks("reference/utils.rst")
+    order_placed, loads, mails = Signal(), [], []
+
+    def note_load(**kwargs):
+        loads.append(kwargs["sender"])
+
+    def load_books():
+        for sender in (Book, Order):
+            post_save.send(sender)
+
+    names = {
+        "Book": Book,
+        "Order": Order,
+        "load_books": load_books,
+        "order_placed": order_placed,
+        "place_order": lambda: order_placed.send(Order),
+        "post_save": post_save,
+        "pre_save": pre_save,
+        "send_mail": lambda **kwargs: mails.append(kwargs["sender"]),
+    }
+    post_save.connect(note_load)
+    try:
+        exec(imported + used, names)
+    finally:
+        post_save.disconnect(note_load)
+    assert (loads, mails, order_placed.receivers) == ([Order], [Order], [])
+    needed = """
+        from types import SimpleNamespace as Customer
+        from django.db.models.signals import post_save
+        from django.dispatch import Signal
+
+        order_placed = Signal()
+
+        def place_order():
+            order_placed.send(None)
+    """
+    project.write("test_order.py", textwrap.dedent(needed) + fixtures)
+    written = project.run("pytest -p altdispatch.fixtures test_order.py")
+    assert "1 passed" in written, written
+
+
+FILL = """
+from catalogue.models import Book, Shelf
+for number in range(30):
+    shelf = Shelf.objects.create(name=str(number))
+    Book.objects.create(title=f"Book {number}", shelf=shelf)
+"""
+
+
+def test_command_line(reader, tmp_path):
+    status, signals, profile = blocks("reference/command-line.rst")
+    reader.folder = ROOT / "examples" / "shop"
+    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
+    reader.run("python manage.py migrate")
+    reader.run(f"python manage.py shell -c '{FILL}'")
+    reader.type(status)
+    reader.type(signals)
+    command, *shown = profile.strip().splitlines()
+    (written,) = reader.type(command)
+    # What costs about the same can come in another order.
+    for line in shown:
+        assert any(is_same(line, other) for other in written.splitlines()), written
+
+
+def test_contributing(reader):
+    *_, digest = blocks("../CONTRIBUTING.md")
+    (known,) = reader.type(digest)
+    assert known.strip() in altdispatch.swap._KNOWN
+
+
+def test_no_page_is_forgotten():
+    pages = [*DOCS.rglob("*.rst"), *ROOT.glob("*.md")]
+    with_code = {os.path.relpath(page, DOCS) for page in pages if blocks(page)}
+    source = Path(__file__).read_text(encoding="utf-8")
+    tested = {page for page in with_code if f'blocks("{page}")' in source}
+    # Making a release takes the rights to publish one.
+    assert with_code - tested == {"howto/release.rst"}
