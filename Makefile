@@ -25,8 +25,8 @@ help: ## list what can be made
 demo: $(VENV)/with-bench ## see the swap at work in a small project, and what it saves
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/with-test ## run the tests
-	$(PYTEST) $(ARGS)
+test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]
+	$(PYTEST) -n auto $(ARGS)
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
 	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)

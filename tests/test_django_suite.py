@@ -48,8 +48,8 @@ def made_up_run(side, *outcomes):
     return {
         "django": VERSION,
         "python": "3.13.0",
-        "altdispatch": altdispatch.__version__,
         "database": "SQLite 3.40.1",
+        "altdispatch": altdispatch.__version__,
         "status": "made up",
         "left_alone": [],
         "dispatcher": side,

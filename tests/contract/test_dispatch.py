@@ -281,7 +281,9 @@ class Uid:
         return other == "uid"
 
 
-@pytest.mark.parametrize("uid", [Uid(), ["a list"], {"a": "dict"}], ids=repr)
+@pytest.mark.parametrize(
+    "uid", [Uid(), ["a list"], {"a": "dict"}], ids=["other", "list", "dict"]
+)
 def test_dispatch_uid_that_a_dict_would_not_find(assert_same, caching, uid):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -395,7 +397,9 @@ def test_senders(assert_same, caching, sender, connected, how):
     assert assert_same(scenario)
 
 
-@pytest.mark.parametrize("sender", [[], object(), None, 5], ids=repr)
+@pytest.mark.parametrize(
+    "sender", [[], object(), None, 5], ids=["list", "object", "None", "5"]
+)
 def test_senders_of_a_signal_without_receivers(assert_same, caching, sender):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
