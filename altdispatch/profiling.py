@@ -1,10 +1,10 @@
 """What dispatching costs in a project, on stock Django and swapped.
 
-The work is done in three processes, one after the other. One counts who sends what to
-how many, and takes the time of the receivers. The others are left alone, one on stock
-Django and one swapped: they take the time of the whole, and then send as was counted to
-receivers that do nothing, over and over, which gives the time of dispatching without
-that of taking it.
+The work is done in processes of its own, one after the other. The first counts who
+sends what to how many, and takes the time of the receivers. The others are left alone,
+on stock Django and swapped by turns: they take the time of the whole, and then send as
+was counted to receivers that do nothing, over and over, which gives the time of
+dispatching without that of taking it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from . import install, uninstall
 from .counting import Counts, Kind
 from .naming import dotted, name_signals
 
+# How often it's stock Django's turn, and then that of the swapped one, for requests: a
+# machine may have less to do at one time than at another.
+TURNS = 3
 # Requests before those that count.
 WARM_UP = 3
 # The least of so many values is taken, each of sends for at least so many seconds.
@@ -62,6 +65,16 @@ class Work:
 
     def __str__(self) -> str:
         return " ".join(self.command) if self.command else f"GET {self.url}"
+
+    def parts(self) -> list[Work]:
+        """Return what to do of it at each turn; a command is done at once."""
+        if self.command:
+            return [self]
+        turns = min(TURNS, self.requests)
+        return [
+            replace(self, requests=(self.requests + turn) // turns)
+            for turn in range(turns)
+        ]
 
     def warm_up(self) -> None:
         """Have done what only the first of many requests does."""
@@ -165,10 +178,7 @@ def profile(work: Work, tell: Callable[[str], None]) -> Profile:
     tell(f"{work}: counting")
     counted = _run(work, "counted", [])
     kinds = [[kind for kind, _ in signal["kinds"]] for signal in counted["signals"]]
-    tell(f"{work}: on stock Django")
-    stock = _run(work, "stock", kinds)
-    tell(f"{work}: swapped")
-    swapped = _run(work, "swapped", kinds)
+    stock, swapped = _by_turns(work, kinds, tell)
     signals = [
         _sum_up(*each, work.requests)
         for each in zip(
@@ -181,6 +191,32 @@ def profile(work: Work, tell: Callable[[str], None]) -> Profile:
         counted["in_receivers"] / work.requests,
         sorted(signals, key=lambda signal: signal.stock, reverse=True),
     )
+
+
+def _by_turns(
+    work: Work, kinds: list[list[Any]], tell: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what was found out on stock Django, and swapped."""
+    stock, swapped = [], []
+    parts = work.parts()
+    for number, part in enumerate(parts, 1):
+        turn = f", {number} of {len(parts)}" if len(parts) > 1 else ""
+        tell(f"{work}: on stock Django{turn}")
+        stock.append(_run(part, "stock", kinds))
+        tell(f"{work}: swapped{turn}")
+        swapped.append(_run(part, "swapped", kinds))
+    return _merge(stock), _merge(swapped)
+
+
+def _merge(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the seconds of all turns, and the least costs, by signal and kind."""
+    by_signal = zip(*(turn["costs"] for turn in turns), strict=True)
+    return {
+        "seconds": [seconds for turn in turns for seconds in turn["seconds"]],
+        "costs": [
+            [min(costs) for costs in zip(*kinds, strict=True)] for kinds in by_signal
+        ],
+    }
 
 
 def _sum_up(

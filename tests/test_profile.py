@@ -15,7 +15,7 @@ import pytest
 
 import altdispatch
 from altdispatch.counting import Counts, Kind
-from altdispatch.profiling import cost
+from altdispatch.profiling import Work, _merge, cost
 
 from .conftest import ROOT
 
@@ -304,8 +304,37 @@ def test_profile_of_requests(profile, tmp_path):
     assert "django.core.signals.request_started" in output
     # What costs most comes first.
     assert output.index("work.happened") < output.index("request_started")
-    # Three of the seven, each time, are so that the others aren't the first.
-    assert len((tmp_path / "requests").read_text().splitlines()) == 3 * (3 + 4)
+    for step in (
+        "counting",
+        "on stock Django, 1 of 3",
+        "swapped, 1 of 3",
+        "on stock Django, 3 of 3",
+        "swapped, 3 of 3",
+    ):
+        assert f"GET /answer/?page=2: {step}\n" in output
+    # Those of seven processes, and three before, so that these aren't the first.
+    requests = (tmp_path / "requests").read_text().splitlines()
+    assert len(requests) == 3 * 4 + 7 * 3
+
+
+@pytest.mark.parametrize(
+    ("requests", "parts"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (9, [3, 3, 3])]
+)
+def test_parts_of_requests(requests, parts):
+    work = Work(url="/", requests=requests)
+    assert [part.requests for part in work.parts()] == parts
+    assert all(part.url == "/" for part in work.parts())
+
+
+def test_what_the_turns_have_found():
+    """The times of all, and the least of what was the same work."""
+    first = {"seconds": [0.5], "costs": [[3.0, 1.0], [], [2.0]]}
+    second = {"seconds": [0.2, 0.1], "costs": [[1.0, 2.0], [], [4.0]]}
+    assert _merge([first, second]) == {
+        "seconds": [0.5, 0.2, 0.1],
+        "costs": [[1.0, 1.0], [], [2.0]],
+    }
+    assert _merge([first]) == first
 
 
 def test_profile_of_a_command_that_exits(profile):
