@@ -2,6 +2,8 @@
 
 Put ``"altdispatch"`` into INSTALLED_APPS, and every signal of the project is
 dispatched by it.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest, which would complain.
 """
 
 from . import implementations

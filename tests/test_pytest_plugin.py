@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,28 @@ def test_fixtures(run_pytest):
     output = run_pytest("-p", "altdispatch.fixtures", tests=WITH_FIXTURES)
     assert "2 passed" in output
     assert "dispatched in" not in output
+
+
+def test_pytest_that_comes_after_the_package(tmp_path):
+    """pytest, which wants to be first to import its plugins, has no warning."""
+    (tmp_path / "altdispatch").symlink_to(Path(altdispatch.__file__).parent)
+    metadata = tmp_path / "altdispatch-0.dist-info"
+    metadata.mkdir()
+    # As a wheel leaves them; those of an editable installation don't list the files.
+    for name, text in {
+        "METADATA": "Metadata-Version: 2.1\nName: altdispatch\nVersion: 0\n",
+        "RECORD": "altdispatch/__init__.py,,\naltdispatch/fixtures.py,,\n",
+        "entry_points.txt": "[pytest11]\naltdispatch.fixtures = altdispatch.fixtures\n",
+    }.items():
+        (metadata / name).write_text(text)
+    (tmp_path / "test_it.py").write_text(TESTS)
+    process = subprocess.run(
+        [sys.executable, "-m", "altdispatch", "run", "-m", "pytest", "-W", "error"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "1 passed" in process.stdout
