@@ -91,7 +91,7 @@ class Status:
             "Python": self.python,
             "swapped": ", ".join(self.swapped) or "nothing",
             "left alone": _list(self.left_alone),
-            "slowed down": _list(self.slowed),
+            "fast path off": _list(self.slowed),
         }
 
     def __str__(self) -> str:
