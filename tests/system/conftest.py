@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -176,7 +177,8 @@ def empty_postgresql_database(folder: Path) -> Iterator[dict[str, Any]]:
 
     It can't be if it's still in use: no connection may be left open.
     """
-    name = f"scratch_{next(numbers)}"
+    # Tests may be run in several processes.
+    name = f"scratch_{os.getpid()}_{next(numbers)}"
     with postgresql_session("postgres") as session:
         session.execute(f"CREATE DATABASE {name}")
         try:
