@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test fuzz sanitize bench load instructions companions django-suite postgresql \
+.PHONY: help demo test pythons fuzz sanitize bench load instructions companions django-suite postgresql \
 	lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -27,6 +27,11 @@ demo: $(VENV)/with-bench ## see the swap at work in a small project, and what it
 
 test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]
 	$(PYTEST) -n auto $(ARGS)
+
+pythons: ## run the tests on CPython 3.14 and 3.15 and on PyPy, in a root of Debian unstable; as root
+	.ci/debian-root make test PYTHON=python3.14 DJANGO=6.1 VENV=.venv-3.14
+	.ci/debian-root make test PYTHON=python3.15 DJANGO=6.1 VENV=.venv-3.15
+	.ci/debian-root make test PYTHON=pypy3 DJANGO=5.2 VENV=.venv-pypy
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
 	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)
