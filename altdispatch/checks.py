@@ -8,10 +8,12 @@ from typing import Any
 
 import django
 from django.core.checks import CheckMessage, Info, Warning, register
+from django.dispatch import Signal
 
 from . import implementations
-from .listing import list_repeated
-from .swap import is_installed, status
+from .listing import find_repeated
+from .naming import find_importable_signals
+from .swap import find_slowed, is_installed
 
 
 @register
@@ -60,25 +62,31 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register
-def check_fast_path_is_on(**kwargs: Any) -> list[CheckMessage]:
-    """Tell what somebody has put in the place of the look-up of receivers."""
+def check_signals(**kwargs: Any) -> list[CheckMessage]:
+    """Report patched ``_live_receivers`` methods, and receivers connected twice."""
+    # Found once for both: it's what takes the time.
+    signals = find_importable_signals()
+    return [*_report_patches(signals), *_report_repeated(signals)]
+
+
+def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
+    if not is_installed():
+        return []
     return [
         Info(
-            f"What {owner} sends is not dispatched as fast as it could be: {patch} "
-            "looks up the receivers.",
+            f"{owner} takes the slow path because {patch} replaces its "
+            "_live_receivers or _clear_dead_receivers.",
             hint=(
-                "Nothing is wrong with that: it is called each time, as by Django. If "
-                "what it is for can be turned off, it is faster without."
+                "Nothing is wrong: the replacement is called for each send, as by "
+                "Django. If you can turn off what it is for, sends are faster."
             ),
             id="altdispatch.I003",
         )
-        for owner, patch in status().slowed.items()
+        for owner, patch in find_slowed(signals).items()
     ]
 
 
-@register
-def check_receivers_are_connected_once(**kwargs: Any) -> list[CheckMessage]:
-    """Tell which receivers of an app are called more than once for a send."""
+def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Info(
             f"{signal} calls {receiver.receiver} more than once for each send: the "
@@ -90,5 +98,5 @@ def check_receivers_are_connected_once(**kwargs: Any) -> list[CheckMessage]:
             ),
             id="altdispatch.I004",
         )
-        for signal, receiver in list_repeated()
+        for signal, receiver in find_repeated(signals)
     ]

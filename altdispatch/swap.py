@@ -20,7 +20,7 @@ import django.dispatch.dispatcher as stock
 
 from . import dispatcher, implementations
 from .implementations import graft
-from .naming import dotted, name_signals
+from .naming import dotted, find_importable_signals, name_signals, read_instance
 from .patches import find_patches, find_signals
 from .receivers import give_back_lists
 
@@ -182,18 +182,21 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
-        slowed=_slowed() if is_installed() else {},
+        slowed=find_slowed(find_importable_signals()) if is_installed() else {},
     )
 
 
-def _slowed() -> dict[str, str]:
-    """Return what takes the fast path away, by the name of what it takes it from."""
-    patches = find_patches()
+def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
+    """Return what takes the fast path away, by the name of what it takes it from.
+
+    That's every class of signals, and those of these signals that have a name.
+    """
+    patches = find_patches(signals)
     names = name_signals([owner for owner, _ in patches])
     slowed = {}
     for owner, method in patches:
-        name = dotted(owner) if isinstance(owner, type) else names.get(id(owner))
-        # Signals without a name may be waiting for the garbage collector.
+        is_class = issubclass(type(owner), type)
+        name = dotted(owner) if is_class else names.get(id(owner))
         if name is not None:
             slowed[name] = dotted(method)
     return slowed
@@ -217,11 +220,15 @@ def _digest(source: str) -> str:
 
 
 def _djangos_signals() -> list[stock.Signal]:
-    """Return every instance of Django's ``Signal`` that isn't one of ours."""
+    """Return every instance of Django's ``Signal`` that isn't one of ours.
+
+    What has no lock was made without ``__init__()``, and has no receivers either.
+    """
     return [
         signal
         for signal in find_signals()
         if not issubclass(type(signal), dispatcher.Signal)
+        and "lock" in read_instance(signal)
     ]
 
 
@@ -237,7 +244,7 @@ def _methods() -> dict[str, FunctionType]:
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
     # Whatever functools.wraps() has copied, these two tell the original.
     return (
-        isinstance(method, FunctionType)
+        type(method) is FunctionType
         and method.__globals__ is vars(stock)
         and method.__code__.co_qualname == f"Signal.{name}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
 
@@ -257,7 +258,7 @@ def test_muted_functions(signal):
 
     assert function(1, 2) == asyncio.run(coroutine_function()) == []
     assert function.__doc__ == "Recurses."
-    assert asyncio.iscoroutinefunction(coroutine_function)
+    assert inspect.iscoroutinefunction(coroutine_function)
     assert answers(signal) == ["called"]
 
 
