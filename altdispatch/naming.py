@@ -112,14 +112,14 @@ def find_importable_signals() -> list[Signal]:
     found = {
         id(value): value
         for _, variables in _modules()
-        for value in [*variables.values()]
+        for value in list(variables.values())
         if id(type(value)) in wanted
     }
     in_classes = [
         value
         for cls in found.values()
         if id(type(cls)) in metaclasses
-        for value in [*read_class(cls).values()]
+        for value in list(read_class(cls).values())
         if id(type(value)) in signals
     ]
     found |= {id(signal): signal for signal in in_classes}
@@ -134,7 +134,7 @@ def name_signals(signals: Collection[Signal]) -> dict[int, str]:
         return {}
     found: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
     for module, prefix, variables in _namespaces():
-        for name, value in [*variables.items()]:
+        for name, value in list(variables.items()):
             if id(value) in wanted and type(name) is str:
                 found[id(value)].append((module, prefix + name))
     imported = functools.cache(_imported)
@@ -164,7 +164,7 @@ def _namespaces() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """
     for module, variables in _modules():
         yield module, "", variables
-        for name, value in [*variables.items()]:
+        for name, value in list(variables.items()):
             if issubclass(type(value), type) and module_of(value) == module:
                 yield module, f"{name}.", read_class(value)
 
