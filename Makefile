@@ -60,23 +60,23 @@ postgresql: $(VENV)/with-postgresql ## run what uses a database on PostgreSQL: [
 	$(BIN)/python tests/postgresql.py $(ARGS)
 
 lint: $(VENV)/with-lint ## check style, and the files that services read
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
-	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 
 types: $(VENV)/with-lint ## check types, also those of a project that uses it
-	$(BIN)/mypy
-	cd tests/downstream && $(abspath $(BIN))/mypy
+	$(BIN)/python -m mypy
+	python="$$(cd $(BIN) && pwd)/python" && cd tests/downstream && "$$python" -m mypy
 
 docs: $(VENV)/with-docs ## build the documentation into docs/_build
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
 	rm -rf dist
 	$(BIN)/python -m build --quiet
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python tests/check_dist.py dist/*
 
 release-check: $(VENV)/with-dist ## check that version, changelog and tag agree, and all of dist

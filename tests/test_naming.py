@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -16,7 +17,6 @@ from django.contrib.auth.models import update_last_login
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db.models import Model
-from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test.utils import override_settings
 from django.utils.functional import LazyObject, SimpleLazyObject
@@ -129,32 +129,44 @@ def make_lazy_module():
     return module
 
 
+class Zoo:
+    """Modules that hold the animals, and signals among them."""
+
+    def __init__(self):
+        animals = {f"animal{n}": animal for n, animal in enumerate(make_animals())}
+        self.module = ModuleType("zoo")
+        self.contents = vars(self.module)
+        self.contents.update(animals, signal=Signal(), __getattr__=wake)
+        self.contents[5] = self.module.signal
+        cage = {**animals, "__module__": "zoo", "inner": Signal()}
+        self.module.Cage = type("Cage", (), cage)
+        nameless = ModuleType("nameless")
+        nameless.signal = Signal()
+        del nameless.__name__
+        self.modules = {
+            "zoo": self.module,
+            "odd": touchy(ModuleType)("odd"),
+            "empty": ModuleType.__new__(ModuleType),
+            "nameless": nameless,
+            "lazy": make_lazy_module(),
+            **animals,
+        }
+        self.signals = [self.module.signal, self.module.Cage.inner, nameless.signal]
+
+    @contextlib.contextmanager
+    def imported(self):
+        """Have the modules among the imported ones, but not while pytest reports."""
+        sys.modules.update(self.modules)
+        try:
+            yield
+        finally:
+            for name in self.modules:
+                del sys.modules[name]
+
+
 @pytest.fixture
-def zoo(monkeypatch):
-    """A module that holds the animals, with a signal among them, and odd modules."""
-    animals = make_animals()
-    module = ModuleType("zoo")
-    contents = {f"animal{number}": animal for number, animal in enumerate(animals)}
-    vars(module).update(contents, signal=Signal(), __getattr__=wake)
-    vars(module)[5] = module.signal
-    # And in a class that is written there.
-    module.Cage = type("Cage", (), {**contents, "__module__": "zoo", "inner": Signal()})
-    odd = touchy(ModuleType)("odd")
-    empty = ModuleType.__new__(ModuleType)
-    nameless = ModuleType("nameless")
-    nameless.signal = Signal()
-    del nameless.__name__
-    modules = {
-        "zoo": module,
-        "odd": odd,
-        "empty": empty,
-        "nameless": nameless,
-        "lazy": make_lazy_module(),
-        **{f"animal{number}": animal for number, animal in enumerate(animals)},
-    }
-    for name, each in modules.items():
-        monkeypatch.setitem(sys.modules, name, each)
-    return module
+def zoo():
+    return Zoo()
 
 
 @pytest.fixture
@@ -185,17 +197,19 @@ def listed():
 
 
 def test_modules_of_the_zoo(zoo):
-    signals = [fed, zoo.signal, zoo.Cage.inner, sys.modules["nameless"].signal]
-    found = {id(signal) for signal in find_importable_signals()}
+    signals = [fed, *zoo.signals]
+    with zoo.imported():
+        found = {id(signal) for signal in find_importable_signals()}
+        names = name_signals(signals)
     assert found >= {id(signal) for signal in signals}
-    names = name_signals(signals)
     assert [names[id(signal)] for signal in signals] == [
         f"{__name__}.fed",
         "zoo.signal",
         "zoo.Cage.inner",
         "nameless.signal",
     ]
-    assert type(sys.modules["lazy"]) is not ModuleType  # It has not been loaded.
+    # It has not been loaded.
+    assert type(zoo.modules["lazy"]) is not ModuleType
 
 
 def test_names_of_the_zoo():
@@ -249,7 +263,7 @@ def test_model_itself_as_a_sender(connect):
     assert connection.sender in ("django.db.models.base.Model", "an object")
 
 
-def test_entries_that_nobody_connected(connect, zoo):
+def test_entries_that_nobody_connected(connect):
     fed.receivers += [None, (), ("a", "b"), (1, 2, 3, 4), (("a", "b"), 2, 3, 4)]
     connect(update_last_login)
     assert len(listed()) == 1
@@ -263,30 +277,38 @@ class Odd(Signal):
 
 
 def test_signals_that_were_not_initialised(zoo, implementation):
-    zoo.signals = signals = [Odd(), Signal.__new__(Signal)]
-    zoo.odd_signal, zoo.bare_signal = signals
-    by_name = {signal.name: signal for signal in list_signals()}
+    zoo.contents.update(odd_signal=Odd(), bare_signal=Signal.__new__(Signal))
+    with zoo.imported():
+        by_name = {signal.name: signal for signal in list_signals()}
     assert by_name["zoo.odd_signal"].connections == []
     assert by_name["zoo.bare_signal"].connections == []
     assert altdispatch.install()
     assert altdispatch.uninstall()
 
 
-def test_patches_of_the_zoo(implementation, installed, zoo, monkeypatch):
-    for animal in make_animals():
-        with monkeypatch.context() as patched:
-            patched.setitem(vars(post_save), "_live_receivers", animal)
-            slowed = altdispatch.status().slowed
-            assert slowed == {"django.db.models.signals.post_save": dotted(animal)}
-            (message,) = run_checks()
-            assert "post_save" in message.msg
+def test_patches_of_the_zoo(installed, zoo):
+    expected = {}
+    for number, animal in enumerate(make_animals()):
+        signal = Signal()
+        vars(signal)["_live_receivers"] = animal
+        zoo.contents[f"patched{number}"] = signal
+        expected[f"zoo.patched{number}"] = dotted(animal)
+    with zoo.imported():
+        slowed = altdispatch.status().slowed
+        messages = run_checks()
+    assert slowed == expected
+    for message, (signal, patch) in zip(messages, expected.items(), strict=True):
+        assert signal in message.msg
+        assert patch in message.msg
 
 
 def test_commands_in_the_zoo(installed, zoo, capsys):
-    assert run_checks() == []
-    call_command("altdispatch")
-    call_command("altdispatch", "signals", "--signal", "zoo.*")
+    with zoo.imported():
+        messages = run_checks()
+        call_command("altdispatch")
+        call_command("altdispatch", "signals", "--signal", "zoo.*")
     output = capsys.readouterr().out
+    assert messages == []
     assert "zoo.signal" in output
     assert "zoo.Cage.inner" in output
 
