@@ -152,7 +152,7 @@ def send(make: Make) -> None:
         signal.connect(listener.receive, sender=Sender)
         for _ in range(2):
             signal.send(Sender)
-            signal.send(sender=None, a=1, **{f"b{1}": 2})
+            signal.send(sender=Listener, a=1, **{f"b{1}": 2})
             signal.send_robust(Sender, a=1)
             assert signal.has_listeners(Sender)
             signal._live_receivers(Sender)
@@ -206,7 +206,7 @@ def die(make: Make) -> None:
         signal.send(sender)
         del listener, sender
         signal.send(Sender)
-        assert signal.has_listeners()
+        assert signal.has_listeners(Sender)
         signal._clear_dead_receivers()
         signal.disconnect(receive)
 
@@ -224,15 +224,18 @@ def finalize(make: Make) -> None:
             signal.receivers.reverse()
 
     for weak in (True, False):
-        for sender in (None, Ends()):
-            ends = Ends()
+        for sender in (Sender, Ends()):
+            ends: Any = Ends()
             weakref.finalize(ends, signal.send, Sender)
             signal.connect(ends.receive, sender=sender, weak=weak, dispatch_uid=1)
             signal.connect(receive)
             signal.send(sender)
-            del ends
+            if weak:
+                del ends
             signal.send(sender)
             signal.disconnect(sender=sender, dispatch_uid=1)
+            # Not before: disconnect() would let it end while it has the lock.
+            ends = None
             signal.disconnect(receive)
 
 
@@ -326,7 +329,7 @@ async def asend_and_fail(signal: Any) -> None:
         signal.connect(receiver)
         for method in (signal.asend, signal.asend_robust):
             await method(Sender)
-            await method(sender=None, a=1)
+            await method(sender=Listener, a=1)
     for receiver in (fail_async, be_cancelled, fail):
         signal.connect(receiver)
         for method in (signal.asend, signal.asend_robust):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import sys
 import sysconfig
 from functools import partial
 from unittest import mock
@@ -25,6 +26,8 @@ import altdispatch
 from altdispatch import swap
 from altdispatch.utils import connected
 
+from .implementations import COUNTS_REFERENCES
+
 WITH_ALTDISPATCH = [*settings.INSTALLED_APPS, "altdispatch"]
 METHODS = [n for n, m in vars(altdispatch.Signal).items() if callable(m)]
 
@@ -40,6 +43,8 @@ def receiver(**kwargs):
 @pytest.fixture
 def clean():
     """Whatever a test does, nothing stays swapped."""
+    # Classes of signals that other tests have left would be reported.
+    gc.collect()
     yield
     altdispatch.uninstall()
 
@@ -87,7 +92,8 @@ def test_uninstall_leaves_receivers_connected(caching):
     entries = [signal.receivers[:] for signal in signals]
     altdispatch.uninstall()
     for signal, before in zip(signals, entries, strict=True):
-        assert type(signal.receivers) is list
+        # Without counts of references, somebody else may have the other kind of list.
+        assert type(signal.receivers) is list or not COUNTS_REFERENCES
         assert signal.receivers == before
         for value in signal.sender_receivers_cache.values():
             assert type(value) in (list, object)
@@ -360,7 +366,7 @@ def test_check_for_the_extension(implementation, monkeypatch):
         # It costs nothing but speed, which is of interest where that's needed.
         assert find() == []
         warnings = find(include_deployment_checks=True)
-        if implementation == "c":
+        if implementation == "c" or sys.implementation.name != "cpython":
             assert warnings == []
         else:
             (warning,) = warnings
