@@ -33,10 +33,10 @@ from altdispatch import listing, utils
 
 # How often each is done before it counts, and then. Caches fill in between, so that it
 # leaks only if the least growth is more than nothing.
-WARM_UP = 6
-ROUNDS = 6
+WARM_UP = 4
+ROUNDS = 4
 # How often it's done in a round.
-TIMES = 5
+TIMES = 3
 
 Make = Callable[..., Any]
 OPERATIONS: dict[str, Callable[[Make], Any]] = {}
