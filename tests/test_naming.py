@@ -212,6 +212,16 @@ def test_modules_of_the_zoo(zoo):
     assert type(zoo.modules["lazy"]) is not ModuleType
 
 
+def test_module_with_a_name_of_pythons_own(monkeypatch):
+    """Projects have an app called ``profile``."""
+    module = ModuleType("profile")
+    module.__file__ = "/project/profile.py"
+    module.changed = Signal()
+    monkeypatch.setitem(sys.modules, "profile", module)
+    assert module.changed in find_importable_signals()
+    assert name_signals([module.changed]) == {id(module.changed): "profile.changed"}
+
+
 def test_names_of_the_zoo():
     for animal in make_animals():
         name = dotted(animal)
