@@ -457,7 +457,8 @@ speedups_exec(PyObject *module)
     if (the_state != NULL) {
         PyErr_SetString(PyExc_ImportError,
                         "another interpreter of this process has it, or an earlier "
-                        "import");
+                        "import. Where each application has an interpreter, as with "
+                        "uWSGI and mod_wsgi, give each a process of its own");
         return -1;
     }
     module_state *state = PyModule_GetState(module);

@@ -6,7 +6,9 @@ the methods that cost most; what is unusual about them, it leaves to those in Py
 
 from __future__ import annotations
 
+import glob
 import os
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -81,7 +83,8 @@ def _is_set(variable: str) -> bool:
 
 def _compiled() -> Implementation:
     """Return the one with the extension; raise ImportError if that can't be had."""
-    from . import _speedups
+    # Not `from . import`, whose error for a missing module is no ModuleNotFoundError.
+    import altdispatch._speedups as _speedups
 
     methods = {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
     written_after = {method.__code__ for method in methods.values()}
@@ -121,6 +124,37 @@ def in_python(reason: str) -> Implementation:
     )
 
 
+def _why_not_built() -> str:
+    """Return why there is no extension for this Python, and how to get it."""
+    # Slow to import, and rarely needed.
+    import sysconfig
+
+    if sys.implementation.name != "cpython":
+        return "the extension was not built: it is only for CPython"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return (
+            "the extension was not built: it is only for Python with the GIL, and this "
+            "is a free-threaded build"
+        )
+    pattern = os.path.join(glob.escape(os.path.dirname(__file__)), "_speedups.*")
+    others = [
+        os.path.basename(path)
+        for path in glob.glob(pattern)
+        if path.endswith((".so", ".pyd"))
+    ]
+    if others:
+        return (
+            f"the extension was not built for this Python, but for another ({others[0]}"
+            "): install altdispatch with this Python"
+        )
+    return (
+        "the extension was not built: when altdispatch was installed there was no C "
+        "compiler, there were no headers of this Python, or compiling failed. To see "
+        "which, install it again with ALTDISPATCH_REQUIRE_SPEEDUPS=1 and pip's "
+        "--force-reinstall --no-cache-dir"
+    )
+
+
 def is_python_chosen() -> bool:
     """Return whether the environment asks for the one in Python."""
     return _is_set("ALTDISPATCH_PURE_PYTHON")
@@ -137,7 +171,7 @@ def _choose() -> Implementation:
         try:
             return _compiled()
         except ModuleNotFoundError:
-            reason = "the extension was not built"
+            reason = _why_not_built()
         except ImportError as error:
             reason = f"the extension can't be loaded: {error}"
     if _is_set("ALTDISPATCH_REQUIRE_SPEEDUPS"):
