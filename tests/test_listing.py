@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import linecache
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -251,6 +252,8 @@ def tell(capsys):
             "django.core.management.get_commands",
             lambda: {"altdispatch": "altdispatch"},
         )
+        # Whatever the tests are run on.
+        patched.setenv("COLUMNS", "1000")
         yield run
 
 
@@ -325,12 +328,49 @@ def test_selecting_by_sender(tell, connect):
         tell("--sender", "auth.Usr")
 
 
-def test_selecting_by_app(tell):
-    output = tell("--app", "auth", "--json")
+def test_selecting_by_sender_in_another_case(tell, connect):
+    connect(function, sender=User)
+    assert "auth.User" in tell("--signal", "announced", "--sender", "AUTH.user")
+
+
+@pytest.mark.parametrize("app", ["auth", "django.contrib.auth"])
+def test_selecting_by_app(tell, app):
+    output = tell("--app", app, "--json")
     apps_of = [one["app"] for each in json.loads(output) for one in each["connections"]]
     assert set(apps_of) == {"auth"}
     with pytest.raises(CommandError, match="no app 'nix'"):
         tell("--app", "nix")
+
+
+def test_selecting_what_is_not_there(tell, connect):
+    connect(function)
+    assert tell("--app", "sessions") == (
+        "No receiver in the app 'sessions' is connected.\n"
+    )
+    assert tell("--app", "auth", "--sender", "auth.Group", "--signal", "announced") == (
+        "No receiver in the app 'auth' is connected for auth.Group to announced.\n"
+    )
+    assert tell("--signal", "announced", "--unheard") == (
+        "Each of these signals has receivers.\n"
+    )
+    assert json.loads(tell("--app", "sessions", "--json")) == []
+
+
+def test_signals_that_nobody_listens_to(tell, connect):
+    connect(function)
+    output = tell()
+    assert f"{NAME}\n" in output
+    assert "unheard" not in output
+    assert "nobody\n" not in output
+    every = tell("--all")
+    hidden = len(re.findall("^  nobody$", every, re.MULTILINE))
+    assert f"Not shown, as nobody is connected: {hidden}. See --all.\n" in output
+    assert "Not shown" not in every
+    # What is asked for is shown.
+    assert tell("--signal", "unheard") == f"{__name__}.unheard\n  nobody\n"
+    assert set(names(tell("--all", "--json"))) > set(names(tell("--json"))) > {NAME}
+    with pytest.raises(CommandError, match="not allowed with"):
+        tell("--all", "--unheard")
 
 
 def test_selecting_the_unheard(tell, connect):
@@ -340,7 +380,22 @@ def test_selecting_the_unheard(tell, connect):
     after = names(tell("--unheard", "--json"))
     assert set(before) - set(after) == {NAME}
     assert NAME in names(tell("--unheard", "--sender", "auth.User", "--json"))
-    assert "nobody" in tell("--signal", "unheard")
+
+
+@pytest.mark.parametrize("columns", [1, 40, 80])
+def test_fitting_the_terminal(tell, connect, monkeypatch, columns):
+    """What is too wide goes on below; a name alone is not broken."""
+    uid = "a rather long identifier of this connection"
+    connect(function, sender=User, dispatch_uid=uid)
+    (line,) = tell("--signal", "announced").splitlines()[1:]
+    assert len(line) > 80
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head, first, *others = tell("--signal", "announced").splitlines()
+    assert (head, first) == (NAME, f"  {__name__}.function")
+    cells = " ".join(each.removeprefix("    ") for each in others)
+    where = f"tests/test_listing.py:{function.__code__.co_firstlineno}"
+    assert cells == f"auth.User, {where}, weak, uid '{uid}'"
+    assert all(len(each) <= columns or " " not in each.strip() for each in others)
 
 
 # Receivers that are connected more than once.
