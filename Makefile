@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test pythons fuzz sanitize bench load instructions companions django-suite postgresql \
+.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions django-suite postgresql \
 	lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -48,6 +48,9 @@ load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="
 
 instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has frozen, and under uWSGI
+	$(PYTEST) tests/test_deployment.py $(ARGS)
 
 companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
