@@ -20,6 +20,7 @@ from django.dispatch import Signal
 import altdispatch
 
 from .conftest import ROOT
+from .system.shop.models import Product
 
 DOCS = ROOT / "docs"
 # Indented where it is part of a list, and in Markdown, where it is between fences.
@@ -264,27 +265,24 @@ def test_turn_off(monkeypatch):
     assert (names["seen"], altdispatch.uninstall()) == ([False], True)
 
 
-class Book:
-    pass
-
-
 class Order:
     pass
 
 
 def test_helpers(project):
     imported, used, fixtures = blocks("reference/utils.rst")
+    # The model of the tests that has such a name.
+    used = used.replace("shop.Book", "shop.Product")
     order_placed, loads, mails = Signal(), [], []
 
     def note_load(**kwargs):
         loads.append(kwargs["sender"])
 
     def load_books():
-        for sender in (Book, Order):
+        for sender in (Product, Order):
             post_save.send(sender)
 
     names = {
-        "Book": Book,
         "Order": Order,
         "load_books": load_books,
         "order_placed": order_placed,
@@ -292,6 +290,7 @@ def test_helpers(project):
         "post_save": post_save,
         "pre_save": pre_save,
         "send_mail": lambda **kwargs: mails.append(kwargs["sender"]),
+        "update_search_index": note_load,
     }
     post_save.connect(note_load)
     try:
