@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -X dev -W error -m pytest
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
 
-demo: $(VENV)/with-bench ## see the swap at work in a small project, and what it saves
+demo: $(VENV)/with-demo ## see the swap at work in a small project, and what it saves
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]

@@ -74,11 +74,12 @@ def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
         return []
     return [
         Info(
-            f"{owner} takes the slow path because {patch} replaces its "
-            "_live_receivers or _clear_dead_receivers.",
+            f"{owner} takes the slow path: {patch}, of the package "
+            f"{patch.partition('.')[0]!r}, replaces its look-up of receivers.",
             hint=(
-                "Nothing is wrong: the replacement is called for each send, as by "
-                "Django. If you can turn off what it is for, sends are faster."
+                "Nothing is wrong. The package's function is called for each send, as "
+                "by Django, and the fast path is off for as long as it is there. "
+                "Sentry's SDK replaces the look-up with signals_spans=False too."
             ),
             id="altdispatch.I003",
         )

@@ -16,6 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import (
+    FunctionType,
     GetSetDescriptorType,
     MemberDescriptorType,
     MethodType,
@@ -125,6 +126,18 @@ def find_importable_signals() -> list[Signal]:
     ]
     found |= {id(signal): signal for signal in in_classes}
     return [each for each in found.values() if id(type(each)) in signals]
+
+
+def name_patch(patch: Any) -> str:
+    """Return where a replacement of a method is written.
+
+    Its own name may be a copy of the original's, as ``functools.wraps()`` makes it.
+    """
+    while isinstance(patch, functools.partial):
+        patch = patch.func
+    if type(patch) in (FunctionType, MethodType):
+        return f"{patch.__globals__['__name__']}.{patch.__code__.co_qualname}"
+    return dotted(type(patch))
 
 
 def name_signals(signals: Collection[Signal]) -> dict[int, str]:

@@ -20,7 +20,13 @@ import django.dispatch.dispatcher as stock
 
 from . import dispatcher, implementations
 from .implementations import graft
-from .naming import dotted, find_importable_signals, name_signals, read_instance
+from .naming import (
+    dotted,
+    find_importable_signals,
+    name_patch,
+    name_signals,
+    read_instance,
+)
 from .patches import find_patches, find_signals
 from .receivers import give_back_lists
 
@@ -172,7 +178,7 @@ def status() -> Status:
         if name in _grafts and method is _grafts[name]:
             swapped.append(name)
         elif not _is_djangos_own(method, name):
-            left_alone[name] = dotted(method)
+            left_alone[name] = name_patch(method)
     return Status(
         installed=is_installed(),
         implementation=implementations.in_use.name,
@@ -198,7 +204,7 @@ def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
         is_class = issubclass(type(owner), type)
         name = dotted(owner) if is_class else names.get(id(owner))
         if name is not None:
-            slowed[name] = dotted(method)
+            slowed[name] = name_patch(method)
     return slowed
 
 

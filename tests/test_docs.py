@@ -252,6 +252,15 @@ def page_of(project: Reader, command: str) -> str:
     raise AssertionError("The server did not start.")
 
 
+def test_deploy(project):
+    status, again = blocks("howto/deploy.rst")
+    project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')
+    (written,) = project.type(status)
+    assert "installed:      yes" in written
+    # Installed by the checks of a release.
+    assert "path/to/altdispatch" in again
+
+
 def test_turn_off(monkeypatch):
     in_settings, in_process = blocks("howto/turn-off.rst")
     for value, expected in [("0", ["altdispatch"]), ("1", [])]:
