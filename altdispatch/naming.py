@@ -133,11 +133,14 @@ def name_patch(patch: Any) -> str:
 
     Its own name may be a copy of the original's, as ``functools.wraps()`` makes it.
     """
-    while isinstance(patch, functools.partial):
-        patch = patch.func
-    if type(patch) in (FunctionType, MethodType):
-        return f"{patch.__globals__['__name__']}.{patch.__code__.co_qualname}"
-    return dotted(type(patch))
+    while type(patch) in (functools.partial, MethodType):
+        patch = patch.__func__ if type(patch) is MethodType else patch.func
+    if type(patch) is FunctionType:
+        module = patch.__globals__.get("__name__", "builtins")
+        return f"{module}.{patch.__code__.co_qualname}"
+    # The attributes of an object may be the original's too.
+    kind = type(patch)
+    return dotted(patch if kind.__module__ == "builtins" else kind)
 
 
 def name_signals(signals: Collection[Signal]) -> dict[int, str]:
