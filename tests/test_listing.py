@@ -20,7 +20,7 @@ from django.dispatch import Signal
 from django.utils.functional import SimpleLazyObject
 
 from altdispatch.listing import list_repeated, list_signals
-from altdispatch.naming import dotted, name_signals
+from altdispatch.naming import dotted, name_patch, name_signals
 from altdispatch.releases import WATCHES_SENDERS
 
 # Named in this module, and so found in it.
@@ -425,3 +425,31 @@ def test_repeated_of_a_signal_without_a_name():
     signal.connect(update_last_login)
     signal.connect(update_last_login, dispatch_uid="again")
     assert list_repeated() == []
+
+
+# Patches.
+
+
+class Wrapper:
+    """Has the name of what it wraps, as the wrappers of wrapt do."""
+
+    def __init__(self, wrapped):
+        functools.update_wrapper(self, wrapped)
+
+
+@pytest.mark.parametrize(
+    ("patch", "name"),
+    [
+        (function, f"{__name__}.function"),
+        (wrapper, f"{__name__}.wrapper"),
+        (functools.partial(wrapper), f"{__name__}.wrapper"),
+        (Receiver().method, f"{__name__}.Receiver.method"),
+        (functools.partial(Receiver().method), f"{__name__}.Receiver.method"),
+        (functools.wraps(function)(lambda: None), f"{__name__}.<lambda>"),
+        (Wrapper(function), f"{__name__}.Wrapper"),
+        ([].append, "builtins.list.append"),
+        (Receiver, f"{__name__}.Receiver"),
+    ],
+)
+def test_names_of_patches(patch, name):
+    assert name_patch(patch) == name
