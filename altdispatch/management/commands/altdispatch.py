@@ -130,7 +130,7 @@ class Command(BaseCommand):
             self.stdout.write(_nothing(options))
         elif hidden := _count_hidden(listed, signals, options):
             self.stdout.write(
-                f"Not shown, as nobody is connected: {hidden}. See --all."
+                f"Signals without receivers, which --all shows: {hidden}."
             )
 
     def tell_profile(self, options: dict[str, Any]) -> None:
