@@ -16,6 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import (
+    CodeType,
     FunctionType,
     GetSetDescriptorType,
     MemberDescriptorType,
@@ -135,12 +136,13 @@ def name_patch(patch: Any) -> str:
     """
     while type(patch) in (functools.partial, MethodType):
         patch = patch.__func__ if type(patch) is MethodType else patch.func
-    if type(patch) is FunctionType:
+    # On PyPy, what is built in is a function too.
+    if type(patch) is FunctionType and type(patch.__code__) is CodeType:
         module = patch.__globals__.get("__name__", "builtins")
         return f"{module}.{patch.__code__.co_qualname}"
     # The attributes of an object may be the original's too.
     kind = type(patch)
-    return dotted(patch if kind.__module__ == "builtins" else kind)
+    return dotted(patch if module_of(kind) == "builtins" else kind)
 
 
 def name_signals(signals: Collection[Signal]) -> dict[int, str]:
