@@ -321,25 +321,6 @@ find_slot(PyObject *type, const char *name, Py_ssize_t *offset)
     return 0;
 }
 
-/* Find the C function of a method without arguments that a class in C has. */
-static int
-find_method(PyObject *type, const char *name, PyCFunction *function)
-{
-    PyObject *method = PyObject_GetAttrString(type, name);
-    if (method == NULL) {
-        return -1;
-    }
-    if (!Py_IS_TYPE(method, &PyMethodDescr_Type)
-        || ((PyMethodDescrObject *)method)->d_method->ml_flags != METH_NOARGS) {
-        PyErr_Format(PyExc_ImportError, "%R is not as expected", method);
-        Py_DECREF(method);
-        return -1;
-    }
-    *function = ((PyMethodDescrObject *)method)->d_method->ml_meth;
-    Py_DECREF(method);
-    return 0;
-}
-
 static int
 load_names(owned_names *names)
 {
@@ -357,6 +338,7 @@ load_names(owned_names *names)
         {&names->func, "__func__"},
         {&names->live_receivers, "_live_receivers"},
         {&names->lock, "lock"},
+        {&names->locked, "locked"},
         {&names->log_robust_failure, "_log_robust_failure"},
         {&names->loop, "loop"},
         {&names->make_id, "_make_id"},
@@ -475,8 +457,7 @@ speedups_exec(PyObject *module)
     if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0) {
         return -1;
     }
-    if (load_layout(state) < 0
-        || find_method(state->owned.lock_type, "locked", &state->locked) < 0) {
+    if (load_layout(state) < 0) {
         return -1;
     }
     state->module = module;

@@ -23,15 +23,21 @@ typedef struct crowd {
     PyObject *small[SMALL_CROWD];
 } crowd;
 
-/* Return whether nobody has the signal's lock. Where nobody can tell, nobody has. */
+/* Return whether a lock is of the usual type and nobody holds it: to take it and to
+ * release it again could not be noticed then. The type is gevent's or eventlet's if they
+ * have patched the standard library. Locks that can't tell are for Python to take. */
 static inline int
 is_unlocked(module_state *state, PyObject *lock)
 {
     if (!Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
         return 0;
     }
-    PyObject *locked = state->locked(lock, NULL);
-    Py_XDECREF(locked); /* True and False stay. */
+    PyObject *locked = PyObject_CallMethodNoArgs(lock, state->names.locked);
+    if (locked == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    Py_DECREF(locked);
     return locked == Py_False;
 }
 

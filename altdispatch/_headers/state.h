@@ -31,6 +31,7 @@ typedef struct {
     PyObject *func;
     PyObject *live_receivers;
     PyObject *lock;
+    PyObject *locked;
     PyObject *log_robust_failure;
     PyObject *loop;
     PyObject *make_id;
@@ -57,7 +58,7 @@ typedef struct {
     PyObject *cache_type;       /* weakref.WeakKeyDictionary */
     PyObject *weak_method_type; /* weakref.WeakMethod */
     PyObject *weakref;          /* what the module has */
-    PyObject *lock_type;        /* that of threading.Lock() */
+    PyObject *lock_type;        /* that of threading.Lock(), which may be patched */
     PyObject *stock;            /* what the module of Django's dispatcher has */
     PyObject *make_id;          /* these are those of altdispatch.dispatcher */
     PyObject *no_receivers;
@@ -76,9 +77,6 @@ typedef struct {
     owned_names names;
     owned_objects owned;
     PyObject *module; /* borrowed: the state is its */
-
-    /* `locked()` of lock_type. */
-    PyCFunction locked;
 
     /* How many items a route has: see altdispatch/receivers.py. */
     Py_ssize_t route_length;
