@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Info, Warning, register
 
 from . import implementations
 from .listing import list_repeated
-from .swap import is_installed, status
+from .swap import is_installed, read_source, status
 
 
 @register
@@ -19,14 +19,24 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
     """Warn where ``ready()`` swapped nothing."""
     if is_installed():
         return []
+    if read_source() is None:
+        reason = (
+            "Django is installed without its source files, by which it would know the "
+            "signal dispatcher."
+        )
+        hint = "Install Django with its .py files"
+    else:
+        reason = (
+            "it does not know the signal dispatcher of this Django "
+            f"({django.get_version()})."
+        )
+        hint = "See whether a newer altdispatch supports this Django"
     return [
         Warning(
-            "altdispatch has swapped nothing: it does not know the signal "
-            f"dispatcher of this Django ({django.get_version()}).",
+            f"altdispatch has swapped nothing: {reason}",
             hint=(
-                "Signals are dispatched by Django, as without altdispatch. See "
-                "whether a newer altdispatch supports this Django, or set "
-                'ALTDISPATCH = {"FORCE": True} after running your tests with it.'
+                f"Signals are dispatched by Django, as without altdispatch. {hint}, or "
+                'set ALTDISPATCH = {"FORCE": True} after running your tests with it.'
             ),
             id="altdispatch.W001",
         )
