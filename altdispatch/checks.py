@@ -13,7 +13,7 @@ from django.dispatch import Signal
 from . import implementations
 from .listing import find_repeated
 from .naming import find_importable_signals
-from .swap import find_slowed, is_installed
+from .swap import find_slowed, is_installed, read_source
 
 
 @register
@@ -21,14 +21,24 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
     """Warn where ``ready()`` swapped nothing."""
     if is_installed():
         return []
+    if read_source() is None:
+        reason = (
+            "Django is installed without its source files, by which it would know the "
+            "signal dispatcher."
+        )
+        hint = "Install Django with its .py files"
+    else:
+        reason = (
+            "it does not know the signal dispatcher of this Django "
+            f"({django.get_version()})."
+        )
+        hint = "See whether a newer altdispatch supports this Django"
     return [
         Warning(
-            "altdispatch has swapped nothing: it does not know the signal "
-            f"dispatcher of this Django ({django.get_version()}).",
+            f"altdispatch has swapped nothing: {reason}",
             hint=(
-                "Signals are dispatched by Django, as without altdispatch. See "
-                "whether a newer altdispatch supports this Django, or set "
-                'ALTDISPATCH = {"FORCE": True} after running your tests with it.'
+                f"Signals are dispatched by Django, as without altdispatch. {hint}, or "
+                'set ALTDISPATCH = {"FORCE": True} after running your tests with it.'
             ),
             id="altdispatch.W001",
         )

@@ -20,7 +20,7 @@ from .dispatcher import (
     Signal,
     make_coroutines,
 )
-from .receivers import Index
+from .receivers import scan
 from .together import start
 
 Compile = Callable[[FunctionType], FunctionType]
@@ -37,8 +37,8 @@ class Implementation(NamedTuple):
             Why it's this one.
         Signal
             The class of its signals.
-        Index
-            That of the index of its receivers.
+        scan
+            How the receivers of a sender are found in a list that has no index.
         make_coroutines, start
             How its asynchronous receivers are called, and started.
         compile
@@ -49,7 +49,7 @@ class Implementation(NamedTuple):
     name: str
     reason: str
     Signal: type[Signal]
-    Index: type[Index]
+    scan: Callable[..., list[Any]]
     make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
@@ -87,27 +87,19 @@ def _compiled() -> Implementation:
     import altdispatch._speedups as _speedups
 
     methods = {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
-    written_after = {method.__code__ for method in methods.values()}
-
-    def compile(function: FunctionType) -> FunctionType:
-        # Not one that somebody has put in the place of a method since.
-        if function.__code__ in written_after:
-            return _speedups.compile(function)
-        return function
-
     contents = {
         "__doc__": Signal.__doc__,
         "__module__": "altdispatch",
-        **{name: graft(method, method, compile) for name, method in methods.items()},
+        **{name: graft(method, method, _speedups.compile) for name, method in methods.items()},
     }
     return Implementation(
         name="c",
         reason="the extension is there",
         Signal=type("Signal", (Signal,), contents),
-        Index=_speedups.Index,
+        scan=_speedups.scan,
         make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
-        compile=compile,
+        compile=_speedups.compile,
     )
 
 
@@ -117,7 +109,7 @@ def in_python(reason: str) -> Implementation:
         name="python",
         reason=reason,
         Signal=Signal,
-        Index=Index,
+        scan=scan,
         make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
@@ -184,6 +176,6 @@ def _choose() -> Implementation:
 
 #: The one in use.
 in_use = _choose()
-receivers.new_index = in_use.Index
+receivers.scan = in_use.scan
 dispatcher.make_coroutines = in_use.make_coroutines
 together.start = in_use.start

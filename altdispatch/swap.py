@@ -42,9 +42,9 @@ _KNOWN = {
 _graft = cache(graft)
 
 _lock = threading.Lock()
-# By name, Django's own methods and what stands in their place while swapped.
-_originals: dict[str, FunctionType] = {}
-_grafts: dict[str, FunctionType] = {}
+# What was swapped: by class, the methods by name, Django's own and what stands in their
+# place. It's one class, unless a program has reloaded Django's dispatcher.
+_swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,15 @@ def install(force: bool = False) -> bool:
             return True
         if not (is_known() or force):
             return False
+        swapped = _swapped[stock.Signal] = {}
         for name, method in _methods().items():
             original = vars(stock.Signal).get(name)
             if _is_djangos_own(original, name):
-                _originals[name] = original
-                _grafts[name] = _graft(method, original, implementations.in_use.compile)
-        for name, method in _grafts.items():
+                swapped[name] = (
+                    original,
+                    _graft(method, original, implementations.in_use.compile),
+                )
+        for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
         return True
 
@@ -143,13 +146,13 @@ def uninstall() -> bool:
     .. versionadded:: 0.1
     """
     with _lock:
-        if not is_installed():
+        if not _swapped:
             return False
-        for name, method in _grafts.items():
-            if vars(stock.Signal).get(name) is method:
-                setattr(stock.Signal, name, _originals[name])
-        _grafts.clear()
-        _originals.clear()
+        for cls, methods in _swapped.items():
+            for name, (original, method) in methods.items():
+                if vars(cls).get(name) is method:
+                    setattr(cls, name, original)
+        _swapped.clear()
         for signal in _djangos_signals():
             give_back_lists(signal)
         return True
@@ -160,7 +163,7 @@ def is_installed() -> bool:
 
     .. versionadded:: 0.1
     """
-    return bool(_grafts)
+    return stock.Signal in _swapped
 
 
 def status() -> Status:
@@ -173,9 +176,10 @@ def status() -> Status:
 
     swapped = []
     left_alone = {}
+    grafts = _swapped.get(stock.Signal, {})
     for name in _methods():
         method = vars(stock.Signal).get(name)
-        if name in _grafts and method is _grafts[name]:
+        if name in grafts and method is grafts[name][1]:
             swapped.append(name)
         elif not _is_djangos_own(method, name):
             left_alone[name] = name_patch(method)
@@ -211,12 +215,16 @@ def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
 @cache
 def is_known() -> bool:
     """Return whether altdispatch knows the dispatcher of this Django."""
+    source = read_source()
+    return source is not None and _digest(source) in _KNOWN
+
+
+def read_source() -> str | None:
+    """Return the source of Django's dispatcher; None if it's installed without it."""
     try:
-        source = inspect.getsource(stock)
+        return inspect.getsource(stock)
     except OSError:
-        # Installed without its source: there is nothing to know it by.
-        return False
-    return _digest(source) in _KNOWN
+        return None
 
 
 def _digest(source: str) -> str:

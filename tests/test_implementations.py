@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from pathlib import Path
 from types import FunctionType
 
@@ -330,3 +331,58 @@ def test_status_names_the_implementation_and_why(implementation):
     assert (status.implementation, status.reason) == (chosen.name, chosen.reason)
     assert f"implementation: {chosen.name} ({chosen.reason})" in str(status)
     assert os.environ["ALTDISPATCH_PURE_PYTHON"] == str(int(implementation == "python"))
+
+
+LOCKS = {
+    "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+    "reentrant": "import threading; threading.Lock = threading.RLock",
+    "bare": """
+        import _thread, asyncio, concurrent.futures.thread, threading
+
+        class Lock:
+            def __init__(self):
+                self.real = allocate()
+            def acquire(self, blocking=True, timeout=-1):
+                return self.real.acquire(blocking, timeout)
+            def release(self):
+                self.real.release()
+            def __enter__(self):
+                return self.acquire()
+            def __exit__(self, *args):
+                self.release()
+
+        allocate = _thread.allocate_lock
+        _thread.LockType = threading.Lock = Lock
+    """,
+}
+
+
+@compiled
+@pytest.mark.parametrize("kind", LOCKS)
+def test_any_lock_will_do(run_python, kind):
+    """The extension is loaded, and sends, also where threading is patched."""
+    if kind == "gevent":
+        pytest.importorskip("gevent")
+    program = """
+        import sys
+        import altdispatch
+        import django.dispatch
+
+        def receiver(**kwargs):
+            return "answer"
+
+        altdispatch.install()
+        print(altdispatch.status().implementation)
+        for caching in (False, True):
+            signal = django.dispatch.Signal(use_caching=caching)
+            signal.connect(receiver, sender=object)
+            for sender in (object, int) * 2:
+                for how in (signal.send, signal.send_robust):
+                    print(*(answer for _, answer in how(sender)), end=";")
+                print(signal.has_listeners(sender))
+            with signal.lock:
+                pass
+            assert signal.disconnect(receiver, sender=object)
+    """
+    output = run_python(textwrap.dedent(LOCKS[kind]) + textwrap.dedent(program))
+    assert output == "c\n" + "answer;answer;True\n;;False\n" * 4

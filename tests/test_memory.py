@@ -270,7 +270,8 @@ print(failures, min(after - before for before, after in zip(counts, counts[1:]))
             pytest.xfail("a list comprehension without memory aborts this Python")
         raise
     failures, leaked = map(int, output.split())
-    assert failures > 0
+    # To ask a signal that doesn't cache takes no memory.
+    assert failures > 0 or (do == "ask" and not caching)
     # Where there's no memory, Python 3.11 leaks, and 3.12 does while connecting, with
     # plain Python as well.
     python_leaks = sys.version_info < (3, 13 if do.startswith("connect") else 12)

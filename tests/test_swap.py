@@ -118,9 +118,12 @@ def test_uninstall_leaves_signals_of_our_own_alone(Signal):
     signal = Signal()
     altdispatch.install()
     altdispatch.uninstall()
-    signal.connect(receiver)
-    assert signal.send(Sender) == [(receiver, "answer")]
-    assert signal.receivers.memory is not None
+    receivers = [lambda number=number, **kwargs: number for number in range(100)]
+    for each in receivers:
+        signal.connect(each)
+    altdispatch.install()
+    altdispatch.uninstall()
+    assert type(signal.receivers) is altdispatch.receivers.Receivers
 
 
 @pytest.mark.usefixtures("clean")
@@ -504,3 +507,64 @@ def test_every_method_is_swapped():
         assert "altdispatch" in method.__code__.co_filename
     for signal in (post_save, request_started, django.dispatch.Signal()):
         assert signal.send.__func__ is vars(django.dispatch.Signal)["send"]
+
+
+def test_reloading_the_dispatcher(run_python):
+    """The new class is another one, and isn't swapped until it's asked for."""
+    output = run_python(
+        """
+        import importlib
+        import altdispatch
+        import django.dispatch.dispatcher as stock
+        from django.dispatch import Signal
+
+        def name(cls):
+            return cls.send.__globals__["__name__"].split(".")[0]
+
+        altdispatch.install()
+        importlib.reload(stock)
+        assert stock.Signal is not Signal
+        print(name(Signal), name(stock.Signal))
+        print(altdispatch.is_installed(), altdispatch.status().installed)
+        print(altdispatch.install(), name(Signal), name(stock.Signal))
+        print(altdispatch.status().installed, bool(altdispatch.status().swapped))
+        print(altdispatch.uninstall(), name(Signal), name(stock.Signal))
+        print(altdispatch.status().installed, altdispatch.uninstall())
+        altdispatch.install()
+        importlib.reload(stock)
+        print(altdispatch.uninstall(), name(Signal), name(stock.Signal))
+        """
+    )
+    assert output.splitlines() == [
+        "altdispatch django",
+        "False False",
+        "True altdispatch altdispatch",
+        "True True",
+        "True django django",
+        "False False",
+        "True django django",
+    ]
+
+
+def test_check_where_django_has_no_source(run_python):
+    output = run_python(
+        """
+        import inspect
+        import django
+        from django.conf import settings
+
+        def getsource(object):
+            raise OSError("could not get source code")
+
+        inspect.getsource = getsource
+        settings.configure(INSTALLED_APPS=["altdispatch"])
+        django.setup()
+        from django.core.checks import run_checks
+
+        (warning,) = run_checks()
+        print(warning.id, warning.msg, warning.hint)
+        """
+    )
+    assert output.startswith("altdispatch.W001 altdispatch has swapped nothing: Django")
+    assert "without its source files" in output
+    assert django.get_version() not in output

