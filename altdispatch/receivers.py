@@ -342,8 +342,15 @@ def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
         positions = index.find_positions(sender_key)
         # If most of them are the sender's, a scan takes less time.
         if 4 * len(positions) < index.length:
-            receivers = signal.receivers
-            return [receivers[position][1:] for position in positions]
+            receivers: Any = signal.receivers
+            entries = [receivers[position] for position in positions]
+            if all(
+                _is_usual(entry) and entry[0][1] in (sender_key, NONE_ID)
+                for entry in entries
+            ):
+                return [entry[1:] for entry in entries]
+            # Sorted, or the like, by a function in C behind the index's back.
+            receivers.memory = 0
     return scan(signal.receivers, sender_key)
 
 

@@ -1,8 +1,8 @@
 /* From the arguments of a send to those of the calls that come of it.
  *
  * A send, `send(self, sender, **named)`, comes with an array of its arguments, and the
- * names of the last of them. A receiver is called with the same array, all of it by name:
- * `signal`, `sender` and the others. */
+ * names of the last of them. A receiver is called with the same array, all of it by
+ * name: `signal`, `sender` and the others. */
 
 #ifndef ALTDISPATCH_CALL_H
 #define ALTDISPATCH_CALL_H
@@ -10,8 +10,8 @@
 #include "state.h"
 
 /* Find the names that a receiver is called with, for `site->incoming`. Leave NULL where
- * the call isn't plainly right, for Python to raise the error that is due. Return -1 with
- * an error if there's no memory. */
+ * the call isn't plainly right, for Python to raise the error that is due. Return -1
+ * with an error if there's no memory. */
 static int
 find_outgoing_names(module_state *state, call_site *site)
 {

@@ -121,8 +121,8 @@ read_attributes(module_state *state, PyObject *signal, signal_attributes *attrib
     return is_read;
 }
 
-/* Return whether `sender` has no `__func__`, as only methods have, and was not asked for
- * it in a way that it can notice. */
+/* Return whether `sender` has no `__func__`, as only methods have, and was not asked
+ * for it in a way that it can notice. */
 static inline int
 has_no_function(module_state *state, PyObject *sender)
 {
@@ -176,8 +176,9 @@ get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
 }
 
 /* Return whether a lock is of the usual type and nobody holds it: to take it and to
- * release it again could not be noticed then. The type is gevent's or eventlet's if they
- * have patched the standard library. Locks that can't tell are for Python to take. */
+ * release it again could not be noticed then. The type is gevent's or eventlet's if
+ * they have patched the standard library. Locks that can't tell are for Python to take.
+ */
 static inline int
 is_unlocked(module_state *state, PyObject *lock)
 {

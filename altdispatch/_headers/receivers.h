@@ -1,5 +1,6 @@
 /* Who is to be called: from a sender to its entries or routes, and from these to the
- * receivers. `scan()` and `resolve()` in receivers.py, compiled. */
+ * receivers. What `scan()` and `resolve()` in receivers.py do, for lists that aren't
+ * long. */
 
 #ifndef ALTDISPATCH_RECEIVERS_H
 #define ALTDISPATCH_RECEIVERS_H
@@ -106,7 +107,8 @@ check_sender(PyObject *reference)
 /* Add the receiver of a route to those that live. Items of an entry begin with its
  * lookup key, those of a route after that. The tuple is owned by the caller. */
 static inline lookup_result
-add_living(module_state *state, PyObject *items, Py_ssize_t begin, living_receivers *living)
+add_living(module_state *state, PyObject *items, Py_ssize_t begin,
+           living_receivers *living)
 {
     PyObject *receiver;
     PyObject *is_async = PyTuple_GET_ITEM(items, PyTuple_GET_SIZE(items) - 1);
@@ -204,24 +206,15 @@ resolve_entries(module_state *state, PyObject *entries, PyObject *sender,
     return living->is_any ? FOUND : NOBODY;
 }
 
-/* Return what `scan()` returns; NULL without an error if it's for that to find out. */
+/* Return the routes of a sender, by its id, in a new list. NULL with an error; or
+ * without one if it's for Python to find out. */
 static PyObject *
-scan(module_state *state, PyObject *receivers, PyObject *sender_key)
+scan(module_state *state, PyObject *entries, PyObject *sender)
 {
-    if ((!PyList_CheckExact(receivers)
-         && !Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type))
-        || !PyLong_CheckExact(sender_key)) {
-        return NULL;
-    }
-    void *id = PyLong_AsVoidPtr(sender_key);
-    if (PyErr_Occurred()) {
-        PyErr_Clear();
-        return NULL;
-    }
     PyObject *routes = PyList_New(0);
-    for (Py_ssize_t i = 0; routes != NULL && i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *entry = PyList_GET_ITEM(receivers, i);
-        lookup_result result = check_entry(state, entry, id);
+    for (Py_ssize_t i = 0; routes != NULL && i < PyList_GET_SIZE(entries); i++) {
+        PyObject *entry = PyList_GET_ITEM(entries, i);
+        lookup_result result = check_entry(state, entry, sender);
         if (result == FOUND) {
             Py_INCREF(entry);
             PyObject *route = PyTuple_GetSlice(entry, 1, state->entry_length);
@@ -275,9 +268,7 @@ cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
     int is_unchanged = now.receivers == signal->receivers && now.cache == signal->cache
                        && now.dead_receivers == Py_False;
     clear_attributes(&now);
-    PyObject *key = is_unchanged ? PyLong_FromVoidPtr(sender) : NULL;
-    PyObject *routes = key == NULL ? NULL : scan(state, signal->receivers, key);
-    Py_XDECREF(key);
+    PyObject *routes = is_unchanged ? scan(state, signal->receivers, sender) : NULL;
     if (routes != NULL
         && PyObject_SetItem(signal->cache, sender,
                             PyList_GET_SIZE(routes) == 0 ? state->owned.no_receivers
@@ -288,7 +279,8 @@ cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
     return routes;
 }
 
-/* Find the receivers of a sender that isn't in the signal's cache, and put them there. */
+/* Find the receivers of a sender that isn't in the signal's cache, and put them there.
+ */
 static lookup_result
 learn(module_state *state, PyObject *self, signal_attributes *signal, PyObject *sender,
       living_receivers *living)
@@ -334,9 +326,8 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
     }
     PyObject *held = PyObject_GenericGetDict(signal->cache, NULL);
     PyObject *data =
-        held == NULL
-            ? NULL
-            : Py_XNewRef(get_at(held, state->names.data, &state->data_place));
+        held == NULL ? NULL
+                     : Py_XNewRef(get_at(held, state->names.data, &state->data_place));
     PyObject *reference = data == NULL ? NULL : PyWeakref_NewRef(sender, NULL);
     PyObject *found = NULL;
     lookup_result result = UNKNOWN;
@@ -362,8 +353,8 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
 /* Find the receivers of a sender of a signal. `*is_empty`, if it's not NULL, is set
  * where the signal has no receivers at all. */
 static lookup_result
-find_living(module_state *state, PyObject *signal, PyObject *sender, living_receivers *living,
-            int *is_empty)
+find_living(module_state *state, PyObject *signal, PyObject *sender,
+            living_receivers *living, int *is_empty)
 {
     signal_attributes attributes;
     lookup_result result = UNKNOWN;
