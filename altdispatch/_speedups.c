@@ -349,6 +349,7 @@ load_names(owned_names *names)
     } texts[] = {
         {&names->clear_dead_receivers, "_clear_dead_receivers"},
         {&names->acquire, "acquire"},
+        {&names->close, "close"},
         {&names->context, "context"},
         {&names->data, "data"},
         {&names->dead_receivers, "_dead_receivers"},
@@ -367,7 +368,9 @@ load_names(owned_names *names)
         {&names->sender, "sender"},
         {&names->sender_receivers_cache, "sender_receivers_cache"},
         {&names->signal, "signal"},
+        {&names->throw_, "throw"},
         {&names->use_caching, "use_caching"},
+        {&names->value, "value"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(texts); i++) {
         *texts[i].name = PyUnicode_InternFromString(texts[i].text);
@@ -376,7 +379,8 @@ load_names(owned_names *names)
         }
     }
     names->signal_and_sender = PyTuple_Pack(2, names->signal, names->sender);
-    return names->signal_and_sender == NULL ? -1 : 0;
+    names->firstiter = Py_BuildValue("(N)", PyUnicode_InternFromString("firstiter"));
+    return names->signal_and_sender == NULL || names->firstiter == NULL ? -1 : 0;
 }
 
 static int
@@ -403,7 +407,9 @@ load_objects(owned_objects *owned)
         {&owned->lock_type, "_thread", "LockType"},
         {&owned->task_type, "altdispatch.together", "Task"},
         {&owned->as_coroutine, "altdispatch.together", "as_coroutine"},
-        {&owned->make_coroutines, "altdispatch.dispatcher", "make_coroutines"},
+        {&owned->run_name, "altdispatch.together", "RUN"},
+        {&owned->get_asyncgen_hooks, "sys", "get_asyncgen_hooks"},
+        {&owned->set_asyncgen_hooks, "sys", "set_asyncgen_hooks"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
         PyObject *module = PyImport_ImportModule(objects[i].module);
@@ -416,9 +422,8 @@ load_objects(owned_objects *owned)
             return -1;
         }
     }
-    owned->task_done = PyObject_GetAttrString(owned->task_type, "done");
-    owned->task_result = PyObject_GetAttrString(owned->task_type, "result");
-    return owned->task_done == NULL || owned->task_result == NULL ? -1 : 0;
+    owned->task_cancelled = PyObject_GetAttrString(owned->task_type, "cancelled");
+    return owned->task_cancelled == NULL ? -1 : 0;
 }
 
 static int
@@ -464,6 +469,10 @@ speedups_exec(PyObject *module)
     state->owned.index_type = PyType_FromModuleAndSpec(module, &index_spec, NULL);
     if (state->owned.index_type == NULL
         || PyModule_AddType(module, (PyTypeObject *)state->owned.index_type) < 0) {
+        return -1;
+    }
+    state->owned.run_type = PyType_FromModuleAndSpec(module, &run_spec, NULL);
+    if (state->owned.run_type == NULL) {
         return -1;
     }
 #if PY_VERSION_HEX < 0x030C0000
@@ -528,12 +537,8 @@ static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
                "Return what to use in the place of the function.")},
-    {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
-     METH_FASTCALL,
-     PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
-               "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
-     PyDoc_STR("start($module, coroutines, results, loop, context, here, /)\n--\n\n"
+     PyDoc_STR("start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
                "Do what the function of that name in altdispatch.together does.")},
     {NULL, NULL, 0, NULL},
 };

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import django.conf
 import django.dispatch.dispatcher
 
 from . import receivers as routing
-from .bridges import call_from_async, run_from_sync
 from .receivers import NONE_ID, Index, Receivers, Routes
 from .releases import (
     REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
-from .together import run_together
+from .together import run_by_django, run_together
 
 #: Django's own dispatcher. What that takes from its module is looked up there when
 #: it is used, as programs and tests replace it there.
@@ -214,9 +213,7 @@ class Signal(django.dispatch.Signal):
                 response = receiver(signal=self, sender=sender, **named)
                 responses.append((receiver, response))
         if async_receivers:
-            responses.extend(
-                _wait_for(self, sender, named, async_receivers, make_coroutines)
-            )
+            responses.extend(_wait_for(self, sender, named, async_receivers, "send"))
         return responses
 
     async def asend(self, sender: Any, **named: Any) -> Responses:
@@ -231,7 +228,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call, make_coroutines)
+        return await _answer(self, sender, named, "asend")
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
         """Do what ``send()`` does, with an ``Exception`` as a response.
@@ -255,7 +252,7 @@ class Signal(django.dispatch.Signal):
             responses.append((receiver, response))
         if async_receivers:
             responses.extend(
-                _wait_for(self, sender, named, async_receivers, _make_robust_coroutines)
+                _wait_for(self, sender, named, async_receivers, "send_robust")
             )
         return responses
 
@@ -269,7 +266,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call_robust, _make_robust_coroutines)
+        return await _answer(self, sender, named, "asend_robust")
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         stock.logger.error(
@@ -363,54 +360,8 @@ def _recall(signal: Signal, sender: Any) -> Routes | None:
 
 
 # What stands between a send and its receivers, other than the loops in send() and
-# send_robust(): functions of their own, as a closure in there would slow all sends.
-
-
-def _call(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> Responses:
-    responses = []
-    for receiver in receivers:
-        response = receiver(signal=signal, sender=sender, **named)
-        responses.append((receiver, response))
-    return responses
-
-
-def _call_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> Responses:
-    responses = []
-    for receiver in receivers:
-        try:
-            response = receiver(signal=signal, sender=sender, **named)
-        except Exception as error:
-            signal._log_robust_failure(receiver, error)
-            response = error
-        responses.append((receiver, response))
-    return responses
-
-
-def make_coroutines(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> list[Any]:
-    """Call asynchronous receivers, and return what is to be awaited."""
-    return [receiver(signal=signal, sender=sender, **named) for receiver in receivers]
-
-
-def _make_robust_coroutines(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> list[Any]:
-    return [_start_robust(signal, sender, named, receiver) for receiver in receivers]
-
-
-async def _start_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
-) -> Any:
-    try:
-        return await receiver(signal=signal, sender=sender, **named)
-    except Exception as error:
-        signal._log_robust_failure(receiver, error)
-        return error
+# send_robust(): functions of their own, as a closure in there would slow all sends. Those
+# that programs can read about, in warnings and logs, have the names of Django's.
 
 
 def _wait_for(
@@ -418,48 +369,102 @@ def _wait_for(
     sender: Any,
     named: dict[str, Any],
     receivers: list[Receiver],
-    make: Callable[..., list[Any]],
+    method: str,
 ) -> Iterable[tuple[Receiver, Any]]:
     """Return the responses of asynchronous receivers to synchronous code."""
 
-    async def answer(start_here: bool) -> list[Any]:
-        return await run_together(make(signal, sender, named, receivers), start_here)
+    async def asend() -> Iterable[tuple[Receiver, Any]]:
+        responses = await run_by_django(
+            _make_coroutines(signal, sender, named, receivers, method)
+        )
+        return zip(receivers, responses)  # noqa: B905 - see _answer()
 
-    return zip(receivers, run_from_sync(answer))  # noqa: B905 - see _answer()
+    asend.__qualname__ = f"Signal.{method}.<locals>.asend"
+    return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
 
 
 async def _answer(
-    signal: Signal,
-    sender: Any,
-    named: dict[str, Any],
-    call: Callable[..., Responses],
-    make: Callable[..., list[Any]],
+    signal: Signal, sender: Any, named: dict[str, Any], method: str
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
     sync_receivers, async_receivers = signal._live_receivers(sender)
     if SYNC_RECEIVERS_FIRST:
         responses = []
         if sync_receivers:
-            responses = await call_from_async(
-                call, signal, sender, named, sync_receivers
+            responses = await _call_in_thread(
+                signal, sender, named, sync_receivers, method
             )
         async_responses = await run_together(
-            make(signal, sender, named, async_receivers)
+            _make_coroutines(signal, sender, named, async_receivers, method)
         )
     else:
         responses, async_responses = await asyncio.gather(
-            call_from_async(call, signal, sender, named, sync_receivers)
+            _call_in_thread(signal, sender, named, sync_receivers, method)
             if sync_receivers
             else _answer_nothing(),
-            run_together(make(signal, sender, named, async_receivers)),
+            run_together(
+                _make_coroutines(signal, sender, named, async_receivers, method)
+            ),
         )
     # To say that it isn't strict takes half as long again.
     responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses
 
 
+def _call_in_thread(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> Awaitable[Responses]:
+    """Return the responses of synchronous receivers to asynchronous code."""
+
+    def sync_send() -> Responses:
+        responses = []
+        for receiver in receivers:
+            try:
+                response = receiver(signal=signal, sender=sender, **named)
+            except Exception as error:
+                if method == "asend":
+                    raise
+                signal._log_robust_failure(receiver, error)
+                response = error
+            responses.append((receiver, response))
+        return responses
+
+    sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
+    return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
+
+
 async def _answer_nothing() -> Responses:
     return []
+
+
+def _make_coroutines(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> list[Any]:
+    """Call asynchronous receivers, and return what is to be awaited."""
+    if not method.endswith("_robust"):
+        return [
+            receiver(signal=signal, sender=sender, **named) for receiver in receivers
+        ]
+
+    async def asend_and_wrap_exception(receiver: Receiver) -> Any:
+        try:
+            return await receiver(signal=signal, sender=sender, **named)
+        except Exception as error:
+            signal._log_robust_failure(receiver, error)
+            return error
+
+    asend_and_wrap_exception.__qualname__ = (
+        f"Signal.{method}.<locals>.asend_and_wrap_exception"
+    )
+    return [asend_and_wrap_exception(receiver) for receiver in receivers]
 
 
 def _weak_reference(receiver: Receiver, report: Receiver) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ import pytest
 from django.dispatch import Signal
 
 import altdispatch
-from altdispatch import bridges
+
 from altdispatch.receivers import Receivers, Routes
 from altdispatch.releases import SHARES_CONTEXT
 

@@ -23,6 +23,7 @@ typedef struct {
 typedef struct {
     PyObject *clear_dead_receivers;
     PyObject *acquire;
+    PyObject *close;
     PyObject *context;
     PyObject *data;
     PyObject *dead_receivers;
@@ -41,7 +42,10 @@ typedef struct {
     PyObject *sender;
     PyObject *sender_receivers_cache;
     PyObject *signal;
+    PyObject *throw_;
     PyObject *use_caching;
+    PyObject *value;
+    PyObject *firstiter; /* ("firstiter",) */
     PyObject *signal_and_sender;
 } owned_names;
 
@@ -65,11 +69,13 @@ typedef struct {
     PyObject *own_live_receivers;
     PyObject *own_clear_dead_receivers;
     PyObject *needs_frame; /* the signal that needs a Python frame */
-    PyObject *task_type;   /* these are those of altdispatch.together */
-    PyObject *task_done;
-    PyObject *task_result;
+    PyObject *run_type;    /* of this module */
+    PyObject *task_type; /* these are those of altdispatch.together */
+    PyObject *task_cancelled;
     PyObject *as_coroutine;
-    PyObject *make_coroutines; /* that of altdispatch.dispatcher */
+    PyObject *run_name;
+    PyObject *get_asyncgen_hooks;
+    PyObject *set_asyncgen_hooks;
 } owned_objects;
 
 typedef struct {

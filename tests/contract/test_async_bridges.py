@@ -14,7 +14,7 @@ import asgiref.sync
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-from altdispatch import bridges
+
 from altdispatch.releases import SHARES_CONTEXT
 
 
