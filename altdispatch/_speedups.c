@@ -406,7 +406,7 @@ load_objects(owned_objects *owned)
         {&owned->weak_method_type, "weakref", "WeakMethod"},
         {&owned->lock_type, "_thread", "LockType"},
         {&owned->task_type, "altdispatch.together", "Task"},
-        {&owned->as_coroutine, "altdispatch.together", "as_coroutine"},
+        {&owned->make_coroutines, "altdispatch.dispatcher", "make_coroutines"},
         {&owned->run_name, "altdispatch.together", "RUN"},
         {&owned->get_asyncgen_hooks, "sys", "get_asyncgen_hooks"},
         {&owned->set_asyncgen_hooks, "sys", "set_asyncgen_hooks"},
@@ -537,6 +537,10 @@ static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
                "Return what to use in the place of the function.")},
+    {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
+     METH_FASTCALL,
+     PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
      PyDoc_STR("start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
                "Do what the function of that name in altdispatch.together does.")},

@@ -375,7 +375,7 @@ def _wait_for(
 
     async def asend() -> Iterable[tuple[Receiver, Any]]:
         responses = await run_by_django(
-            _make_coroutines(signal, sender, named, receivers, method)
+            _make_for(method, signal, sender, named, receivers)
         )
         return zip(receivers, responses)  # noqa: B905 - see _answer()
 
@@ -395,7 +395,7 @@ async def _answer(
                 signal, sender, named, sync_receivers, method
             )
         async_responses = await run_together(
-            _make_coroutines(signal, sender, named, async_receivers, method)
+            _make_for(method, signal, sender, named, async_receivers)
         )
     else:
         responses, async_responses = await asyncio.gather(
@@ -403,7 +403,7 @@ async def _answer(
             if sync_receivers
             else _answer_nothing(),
             run_together(
-                _make_coroutines(signal, sender, named, async_receivers, method)
+                _make_for(method, signal, sender, named, async_receivers)
             ),
         )
     # To say that it isn't strict takes half as long again.
@@ -441,18 +441,21 @@ async def _answer_nothing() -> Responses:
     return []
 
 
-def _make_coroutines(
+def make_coroutines(
+    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+) -> list[Any]:
+    """Call asynchronous receivers, and return what is to be awaited."""
+    return [receiver(signal=signal, sender=sender, **named) for receiver in receivers]
+
+
+def _make_robust_coroutines(
     signal: Signal,
     sender: Any,
     named: dict[str, Any],
     receivers: list[Receiver],
     method: str,
 ) -> list[Any]:
-    """Call asynchronous receivers, and return what is to be awaited."""
-    if not method.endswith("_robust"):
-        return [
-            receiver(signal=signal, sender=sender, **named) for receiver in receivers
-        ]
+    """Do what ``make_coroutines()`` does, with errors as results."""
 
     async def asend_and_wrap_exception(receiver: Receiver) -> Any:
         try:
@@ -465,6 +468,18 @@ def _make_coroutines(
         f"Signal.{method}.<locals>.asend_and_wrap_exception"
     )
     return [asend_and_wrap_exception(receiver) for receiver in receivers]
+
+
+def _make_for(
+    method: str,
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+) -> list[Any]:
+    if method.endswith("_robust"):
+        return _make_robust_coroutines(signal, sender, named, receivers, method)
+    return make_coroutines(signal, sender, named, receivers)
 
 
 def _weak_reference(receiver: Receiver, report: Receiver) -> tuple[Any, Any]:

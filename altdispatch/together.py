@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from types import CoroutineType, coroutine
 from typing import Any
 
 import django.dispatch.dispatcher
@@ -65,7 +66,7 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
     try:
         task = start(*arguments, None)
         if task is not None or len(results) < len(awaitables):
-            await _AtOnce(_run_in_group(task, *arguments), loop, fatal)
+            await _abort_at_once(_run_in_group(task, *arguments), fatal)
         elif sender.cancelling():
             # By a receiver: Django's sender notices where it waits for the group.
             await asyncio.sleep(0)
@@ -112,8 +113,14 @@ def start(
     Call ``join`` with those that the sender has to wait for, before the next one starts,
     as the loop goes on in that order. Without it, return the first such task. ``fatal``
     gets an error that ends the loop. With Django, nothing else starts after it.
+
+    Make none if a receiver has returned what isn't a coroutine: a future, say, whose
+    task the loop has to start before it starts the others.
     """
-    if _first_steps.nested == MOST_NESTED:
+    if (
+        _first_steps.nested == MOST_NESTED
+        or set(map(type, awaitables)) != {CoroutineType}
+    ):
         return None
     _count_generators()
     _first_steps.nested += 1
@@ -164,11 +171,6 @@ async def run(awaitable: Awaitable[Any], results: list[Any], position: int) -> N
     results[position] = await awaitable
 
 
-async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    """Return what an awaitable that isn't a coroutine gives."""
-    return await awaitable
-
-
 # Programs can read it.
 run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
@@ -186,7 +188,9 @@ async def _run_in_group(
         async with asyncio.TaskGroup() as group:
             if task is not None:
                 _join(group, loop, task)
-            start(awaitables, results, fatal, loop, context, partial(_join, group, loop))
+            if len(results) < len(awaitables):
+                join = partial(_join, group, loop)
+                start(awaitables, results, fatal, loop, context, join)
             for position in range(len(results), len(awaitables)):
                 results.append(None)
                 coroutine = run(awaitables[position], results, position)
@@ -204,12 +208,15 @@ def _join(
 
     It does so for what a task factory returns.
     """
+    name = task.get_name()
     member: Any = _Outcome(loop=loop) if task.done() else task
-    loop.set_task_factory(_give_member)
+    loop.set_task_factory(give_member)
     try:
-        group.create_task(member, name=task.get_name())
+        group.create_task(member)
     finally:
         loop.set_task_factory(None)
+    # Python 3.13 has renamed it.
+    member.set_name(name)
     if member is not task:
         error = None if task.cancelled() else task.exception()
         if error is None:
@@ -228,84 +235,114 @@ class _Outcome(asyncio.Future[None]):
         pass
 
 
-def _give_member(
+def give_member(
     loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
 ) -> Any:
-    if type(coroutine) in (Task, _Outcome):
+    """Return what is no coroutine but a future already, or make a task."""
+    if isinstance(coroutine, asyncio.Future):
         return coroutine
     return Task(coroutine, loop=loop, **options)
 
 
-class _AtOnce:
-    """Awaits a coroutine into which a cancellation of the task is thrown at once.
+@coroutine
+def _abort_at_once(
+    group: Coroutine[Any, Any, None], fatal: list[BaseException]
+) -> Iterator[Any]:
+    """Await ``_run_in_group()``, and throw a cancellation of the sender into it at once.
 
-    Receivers are one turn ahead of Django's, where it takes one turn to reach the group
-    that cancels them. To the task, this is the future that it waits for.
+    Receivers are one turn ahead of Django's, where it takes a turn to reach the group.
+    """
+    waiter = _Waiter(group, fatal)
+    try:
+        yield waiter
+        if not waiter.is_done():
+            # The loop was left and runs again.
+            yield waiter
+    except asyncio.CancelledError as error:
+        waiter.throw(error)
+        if waiter.future is not None:
+            waiter.future._asyncio_future_blocking = True
+            yield waiter.future
+    if waiter.error is not None:
+        try:
+            raise waiter.error
+        finally:
+            del waiter
+    if waiter.future is not None:
+        yield from group
+
+
+class _Waiter:
+    """The future that the sender's task waits for: the one that the group waits for.
+
+    Attributes:
+
+        future
+            What the group waits for, None once it has ended.
+        error
+            What it has ended with.
     """
 
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_awaited",
+        "_fatal",
+        "_group",
+        "add_done_callback",
+        "error",
+        "future",
+        "get_loop",
+    )
+
     def __init__(
-        self,
-        coroutine: Coroutine[Any, Any, None],
-        loop: asyncio.AbstractEventLoop,
-        fatal: list[BaseException],
+        self, group: Coroutine[Any, Any, None], fatal: list[BaseException]
     ) -> None:
-        self._coroutine = coroutine
-        self._loop = loop
+        self._group = group
         self._fatal = fatal
-        self._future: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        self.future = self._awaited = group.send(None)
+        self.future._asyncio_future_blocking = False
+        self._asyncio_future_blocking = True
+        self.get_loop = self.future.get_loop
+        self.add_done_callback = (
+            self._leave_loop if fatal else self.future.add_done_callback
+        )
 
-    def __await__(self) -> Iterator[Any]:
-        self._step(self._coroutine.send, None)
-        while self._future is not None:
-            self._asyncio_future_blocking = True
-            try:
-                yield self
-            except asyncio.CancelledError as error:
-                self._step(self._coroutine.throw, error)
-            else:
-                if self._future is not None and self._future.done():
-                    self._step(self._coroutine.send, None)
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self._error = None
-
-    def _step(self, method: Any, argument: Any) -> None:
-        self._future = None
+    def throw(self, error: BaseException) -> None:
+        self.future: Any = None
         try:
-            self._future = method(argument)
+            self.future = self._group.throw(error)
+            self.future._asyncio_future_blocking = False
         except StopIteration:
             pass
-        except BaseException as error:
-            self._error = error
-        else:
-            self._future._asyncio_future_blocking = False
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def result(self) -> None:
-        pass
-
-    def add_done_callback(self, callback: Any, *, context: Any) -> None:
-        self._wake_up = callback
-        self._context = context
-        if self._fatal:
-            # With Django it comes out of the loop while the sender waits.
-            self._loop.call_soon(callback, self, context=context)
-            raise self._fatal.pop()
-        self._future.add_done_callback(callback, context=context)
+        except BaseException as raised:
+            self.error = raised
 
     def cancel(self, msg: Any = None) -> bool:
-        if self._future is None or self._future.done():
+        if self._awaited.done():
             return False
-        self._future.remove_done_callback(self._wake_up)
-        error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        self._step(self._coroutine.throw, error)
-        if self._future is None:
-            self._loop.call_soon(self._wake_up, self, context=self._context)
+        self.throw(
+            asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        )
+        if self.future is None:
+            self._wake_up()
         else:
-            self._future.add_done_callback(self._wake_up, context=self._context)
+            self.future.add_done_callback(self._wake_up)
         return True
+
+    def is_done(self) -> bool:
+        return self._awaited.done()  # type: ignore[no-any-return]
+
+    def result(self) -> None:
+        """Have the task go on."""
+
+    def _wake_up(self, future: Any = None) -> None:
+        if not self._awaited.done():
+            self._awaited.set_result(None)
+
+    def _leave_loop(self, wake_up: Any, *, context: Any) -> None:
+        """Raise what with Django comes out of the loop while the sender waits."""
+        self._asyncio_future_blocking = True
+        self.add_done_callback = self.future.add_done_callback
+        self.get_loop().call_soon(wake_up, self, context=context)
+        raise self._fatal.pop()

@@ -121,6 +121,39 @@ begin_call(module_state *state, call *call, PyObject *const *args, Py_ssize_t co
     return 1;
 }
 
+/* Read the keyword arguments of a call from a dict; `*values` keeps what is in it.
+ * Return 1; or 0, without an error, if they are for Python to look at; or -1 with an
+ * error. After 1, end_call() is due, and the values are owned by the caller. */
+static inline int
+begin_call_of_dict(module_state *state, call *call, PyObject *named, PyObject **values)
+{
+    int is_wrong = PyDict_Contains(named, state->names.signal);
+    if (is_wrong != 0) {
+        return is_wrong < 0 ? -1 : 0;
+    }
+    Py_ssize_t count = PyDict_GET_SIZE(named);
+    *values = PyTuple_New(count);
+    call->names = PyTuple_New(2 + count);
+    /* To make them may have run code that changed the dict. */
+    if (*values == NULL || call->names == NULL || PyDict_GET_SIZE(named) != count) {
+        Py_XDECREF(*values);
+        Py_XDECREF(call->names);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyTuple_SET_ITEM(call->names, 0, Py_NewRef(state->names.signal));
+    PyTuple_SET_ITEM(call->names, 1, Py_NewRef(state->names.sender));
+    PyObject *name, *value;
+    Py_ssize_t place = 0;
+    for (Py_ssize_t i = 0; PyDict_Next(named, &place, &name, &value); i++) {
+        PyTuple_SET_ITEM(call->names, 2 + i, Py_NewRef(name));
+        PyTuple_SET_ITEM(*values, i, Py_NewRef(value));
+    }
+    call->arguments = NULL;
+    call->named = ((PyTupleObject *)*values)->ob_item;
+    call->position = -1;
+    return 1;
+}
+
 /* Set out the arguments that every receiver gets. Return -1 with an error if there's
  * no memory. They are borrowed: the caller of the send has them until it returns. */
 static inline int

@@ -72,8 +72,8 @@ typedef struct {
     PyObject *run_type;    /* of this module */
     PyObject *task_type; /* these are those of altdispatch.together */
     PyObject *task_cancelled;
-    PyObject *as_coroutine;
     PyObject *run_name;
+    PyObject *make_coroutines; /* that of altdispatch.dispatcher */
     PyObject *get_asyncgen_hooks;
     PyObject *set_asyncgen_hooks;
 } owned_objects;

@@ -3,6 +3,7 @@
 #ifndef ALTDISPATCH_TOGETHER_H
 #define ALTDISPATCH_TOGETHER_H
 
+#include "call.h"
 #include "state.h"
 
 #define MOST_NESTED 10
@@ -194,25 +195,68 @@ static PyType_Spec run_spec = {
     .slots = run_slots,
 };
 
-/* Return a new one, or NULL with an error. */
+/* Call each receiver, and return a list of the coroutines; NULL with an error. */
 static PyObject *
-new_run(module_state *state, PyObject *awaitable, PyObject *results,
-        Py_ssize_t position)
+call_each(call *call, PyObject *receivers)
 {
-    PyObject *coroutine =
-        PyCoro_CheckExact(awaitable)
-            ? Py_NewRef(awaitable)
-            : PyObject_CallOneArg(state->owned.as_coroutine, awaitable);
-    if (coroutine == NULL) {
+    PyObject *coroutines = PyList_New(0);
+    if (coroutines == NULL || set_out_arguments(call) < 0) {
+        Py_XDECREF(coroutines);
         return NULL;
     }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
+        PyObject *coroutine = call_receiver(call, receiver);
+        Py_DECREF(receiver);
+        if (coroutine == NULL || PyList_Append(coroutines, coroutine) < 0) {
+            Py_XDECREF(coroutine);
+            Py_DECREF(coroutines);
+            return NULL;
+        }
+        Py_DECREF(coroutine);
+    }
+    return coroutines;
+}
+
+/* `def make_coroutines(signal, sender, named, receivers)` */
+static PyObject *
+speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    module_state *state = PyModule_GetState(module);
+    if (count != 4 || !PyDict_Check(args[2]) || !PyList_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "make_coroutines() takes two objects, a dict and a list");
+        return NULL;
+    }
+    if (!is_there(state)) {
+        return NULL;
+    }
+    PyObject *values;
+    call call = {.signal = args[0], .sender = args[1]};
+    int begun = begin_call_of_dict(state, &call, args[2], &values);
+    if (begun < 0) {
+        return NULL;
+    }
+    if (begun == 0) {
+        return PyObject_Vectorcall(state->owned.make_coroutines, args, count, NULL);
+    }
+    PyObject *coroutines = call_each(&call, args[3]);
+    end_call(&call);
+    Py_DECREF(values);
+    return coroutines;
+}
+
+/* Return a new one, or NULL with an error. */
+static PyObject *
+new_run(module_state *state, PyObject *coroutine, PyObject *results,
+        Py_ssize_t position)
+{
     PyTypeObject *type = (PyTypeObject *)state->owned.run_type;
     run_object *self = (run_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        Py_DECREF(coroutine);
         return NULL;
     }
-    self->coroutine = coroutine;
+    self->coroutine = Py_NewRef(coroutine);
     self->results = Py_NewRef(results);
     self->position = position;
     return (PyObject *)self;
@@ -279,9 +323,8 @@ start_next(module_state *state, PyObject *awaitables, PyObject *results, PyObjec
 {
     size_t generators = here.generators;
     Py_ssize_t position = PyList_GET_SIZE(results);
-    PyObject *awaitable = Py_NewRef(PyList_GET_ITEM(awaitables, position));
-    PyObject *coroutine = new_run(state, awaitable, results, position);
-    Py_DECREF(awaitable);
+    PyObject *coroutine =
+        new_run(state, PyList_GET_ITEM(awaitables, position), results, position);
     if (coroutine == NULL) {
         return NULL;
     }
@@ -317,6 +360,17 @@ start_all(module_state *state, PyObject *const *args, PyObject *options)
     }
     Py_XDECREF(arguments);
     return task;
+}
+
+static int
+are_coroutines(PyObject *awaitables)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(awaitables); i++) {
+        if (!PyCoro_CheckExact(PyList_GET_ITEM(awaitables, i))) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* `def _count_generator(hook, generator)`, with its first argument. */
@@ -368,7 +422,7 @@ speedups_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (!is_there(state)) {
         return NULL;
     }
-    if (here.nested == MOST_NESTED) {
+    if (here.nested == MOST_NESTED || !are_coroutines(args[0])) {
         Py_RETURN_NONE;
     }
     PyObject *options = PyDict_New();
