@@ -63,10 +63,14 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
     results: list[Any] = []
     fatal: list[BaseException] = []
     arguments = awaitables, results, fatal, loop, context
+    task = start(*arguments, None)
+    if not results:
+        return await run_by_django(awaitables)
     try:
-        task = start(*arguments, None)
-        if task is not None or len(results) < len(awaitables):
-            await _abort_at_once(_run_in_group(task, *arguments), fatal)
+        if task is not None:
+            tasks: list[asyncio.Task[Any]] = []
+            group = _run_in_group(tasks, task, *arguments)
+            await _abort_at_once(group, tasks, fatal)
         elif sender.cancelling():
             # By a receiver: Django's sender notices where it waits for the group.
             await asyncio.sleep(0)
@@ -176,21 +180,25 @@ run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
 
 async def _run_in_group(
-    task: asyncio.Task[Any] | None,
+    tasks: list[asyncio.Task[Any]],
+    task: asyncio.Task[Any],
     awaitables: Sequence[Awaitable[Any]],
     results: list[Any],
     fatal: list[BaseException],
     loop: asyncio.AbstractEventLoop,
     context: contextvars.Context,
 ) -> None:
-    """Start what ``start()`` hasn't, and wait for all from ``task`` on."""
+    """Start what ``start()`` hasn't, and wait for all from ``task`` on.
+
+    ``tasks`` gets those that are waited for.
+    """
     try:
         async with asyncio.TaskGroup() as group:
-            if task is not None:
-                _join(group, loop, task)
+            _join(group, loop, tasks, task)
             if len(results) < len(awaitables):
-                join = partial(_join, group, loop)
+                join = partial(_join, group, loop, tasks)
                 start(awaitables, results, fatal, loop, context, join)
+            # Those that an error keeps from starting. They are to start by the loop.
             for position in range(len(results), len(awaitables)):
                 results.append(None)
                 coroutine = run(awaitables[position], results, position)
@@ -202,12 +210,16 @@ async def _run_in_group(
 
 
 def _join(
-    group: asyncio.TaskGroup, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
+    group: asyncio.TaskGroup,
+    loop: asyncio.AbstractEventLoop,
+    tasks: list[asyncio.Task[Any]],
+    task: asyncio.Task[Any],
 ) -> None:
     """Have a task group wait for a task that it has not made.
 
     It does so for what a task factory returns.
     """
+    tasks.append(task)
     name = task.get_name()
     member: Any = _Outcome(loop=loop) if task.done() else task
     loop.set_task_factory(give_member)
@@ -246,13 +258,16 @@ def give_member(
 
 @coroutine
 def _abort_at_once(
-    group: Coroutine[Any, Any, None], fatal: list[BaseException]
+    group: Coroutine[Any, Any, None],
+    tasks: list[asyncio.Task[Any]],
+    fatal: list[BaseException],
 ) -> Iterator[Any]:
     """Await ``_run_in_group()``, and throw a cancellation of the sender into it at once.
 
-    Receivers are one turn ahead of Django's, where it takes a turn to reach the group.
+    With Django it takes a turn to reach the group, but receivers are one turn ahead
+    here. If it comes from one of them, so is that.
     """
-    waiter = _Waiter(group, fatal)
+    waiter = _Waiter(group, tasks, fatal)
     try:
         yield waiter
         if not waiter.is_done():
@@ -288,6 +303,7 @@ class _Waiter:
         "_awaited",
         "_fatal",
         "_group",
+        "_tasks",
         "add_done_callback",
         "error",
         "future",
@@ -295,9 +311,13 @@ class _Waiter:
     )
 
     def __init__(
-        self, group: Coroutine[Any, Any, None], fatal: list[BaseException]
+        self,
+        group: Coroutine[Any, Any, None],
+        tasks: list[asyncio.Task[Any]],
+        fatal: list[BaseException],
     ) -> None:
         self._group = group
+        self._tasks = tasks
         self._fatal = fatal
         self.error: BaseException | None = None
         self.future = self._awaited = group.send(None)
@@ -321,6 +341,9 @@ class _Waiter:
     def cancel(self, msg: Any = None) -> bool:
         if self._awaited.done():
             return False
+        loop = self.get_loop()
+        if asyncio.current_task(loop) in self._tasks or not loop.is_running():
+            return self._awaited.cancel(msg)  # type: ignore[no-any-return]
         self.throw(
             asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         )
