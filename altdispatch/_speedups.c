@@ -207,6 +207,8 @@ load(module_state *state)
     OBJECTS(LOAD_OBJECT)
     state->names.signal_and_sender =
         PyTuple_Pack(2, state->names.signal, state->names.sender);
+    state->names.firstiter =
+        Py_BuildValue("(N)", PyUnicode_InternFromString("firstiter"));
     state->owned.object_class =
         Py_XNewRef(type_attribute(&PyBaseObject_Type, state->names.class_));
     PyObject *weak_method = state->owned.weak_method_type;
@@ -227,6 +229,10 @@ speedups_exec(PyObject *module)
         return -1;
     }
     module_state *state = PyModule_GetState(module);
+    state->owned.run_type = PyType_FromModuleAndSpec(module, &run_spec, NULL);
+    if (state->owned.run_type == NULL) {
+        return -1;
+    }
 #if PY_VERSION_HEX < 0x030C0000
     state->owned.method_type = PyType_FromModuleAndSpec(module, &method_spec, NULL);
     if (state->owned.method_type == NULL) {
@@ -290,7 +296,7 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
                "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
-     PyDoc_STR("start($module, coroutines, results, loop, context, here, /)\n--\n\n"
+     PyDoc_STR("start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
                "Do what the function of that name in altdispatch.together does.")},
     {NULL, NULL, 0, NULL},
 };

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import django.conf
 import django.dispatch.dispatcher
 
 from . import receivers as routing
-from .bridges import call_from_async, run_from_sync
 from .releases import (
     REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
-from .together import run_together
+from .together import run_by_django, run_together
 
 #: Django's own dispatcher. What that takes from its module is looked up there when
 #: it is used, as programs and tests replace it there.
@@ -213,9 +212,7 @@ class Signal(django.dispatch.Signal):
                 response = receiver(signal=self, sender=sender, **named)
                 responses.append((receiver, response))
         if async_receivers:
-            responses.extend(
-                _wait_for(self, sender, named, async_receivers, make_coroutines)
-            )
+            responses.extend(_wait_for(self, sender, named, async_receivers, "send"))
         return responses
 
     async def asend(self, sender: Any, **named: Any) -> Responses:
@@ -230,7 +227,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call, make_coroutines)
+        return await _answer(self, sender, named, "asend")
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
         """Do what ``send()`` does, with an ``Exception`` as a response.
@@ -254,7 +251,7 @@ class Signal(django.dispatch.Signal):
             responses.append((receiver, response))
         if async_receivers:
             responses.extend(
-                _wait_for(self, sender, named, async_receivers, _make_robust_coroutines)
+                _wait_for(self, sender, named, async_receivers, "send_robust")
             )
         return responses
 
@@ -268,7 +265,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call_robust, _make_robust_coroutines)
+        return await _answer(self, sender, named, "asend_robust")
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         stock.logger.error(
@@ -322,31 +319,85 @@ OWN_LIVE_RECEIVERS = [Signal._live_receivers]
 OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
 
 # What stands between a send and its receivers, other than the loops in send() and
-# send_robust(): functions of their own, as a closure in there would slow all sends.
+# send_robust(): functions of their own, as a closure in there would slow all sends. Those
+# that programs can read about, in warnings and logs, have the names of Django's.
 
 
-def _call(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+def _wait_for(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> Iterable[tuple[Receiver, Any]]:
+    """Return the responses of asynchronous receivers to synchronous code."""
+
+    async def asend() -> Iterable[tuple[Receiver, Any]]:
+        responses = await run_by_django(
+            _make_for(method, signal, sender, named, receivers)
+        )
+        return zip(receivers, responses)  # noqa: B905 - see _answer()
+
+    asend.__qualname__ = f"Signal.{method}.<locals>.asend"
+    return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
+
+
+async def _answer(
+    signal: Signal, sender: Any, named: dict[str, Any], method: str
 ) -> Responses:
-    responses = []
-    for receiver in receivers:
-        response = receiver(signal=signal, sender=sender, **named)
-        responses.append((receiver, response))
+    """Return the responses of both kinds of receivers, the synchronous first."""
+    sync_receivers, async_receivers = signal._live_receivers(sender)
+    if SYNC_RECEIVERS_FIRST:
+        responses = []
+        if sync_receivers:
+            responses = await _call_in_thread(
+                signal, sender, named, sync_receivers, method
+            )
+        async_responses = await run_together(
+            _make_for(method, signal, sender, named, async_receivers)
+        )
+    else:
+        responses, async_responses = await asyncio.gather(
+            _call_in_thread(signal, sender, named, sync_receivers, method)
+            if sync_receivers
+            else _answer_nothing(),
+            run_together(
+                _make_for(method, signal, sender, named, async_receivers)
+            ),
+        )
+    # To say that it isn't strict takes half as long again.
+    responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses
 
 
-def _call_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> Responses:
-    responses = []
-    for receiver in receivers:
-        try:
-            response = receiver(signal=signal, sender=sender, **named)
-        except Exception as error:
-            signal._log_robust_failure(receiver, error)
-            response = error
-        responses.append((receiver, response))
-    return responses
+def _call_in_thread(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> Awaitable[Responses]:
+    """Return the responses of synchronous receivers to asynchronous code."""
+
+    def sync_send() -> Responses:
+        responses = []
+        for receiver in receivers:
+            try:
+                response = receiver(signal=signal, sender=sender, **named)
+            except Exception as error:
+                if method == "asend":
+                    raise
+                signal._log_robust_failure(receiver, error)
+                response = error
+            responses.append((receiver, response))
+        return responses
+
+    sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
+    return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
+
+
+async def _answer_nothing() -> Responses:
+    return []
 
 
 def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
@@ -371,68 +422,37 @@ def make_coroutines(
 
 
 def _make_robust_coroutines(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> list[Any]:
-    return [_start_robust(signal, sender, named, receiver) for receiver in receivers]
-
-
-async def _start_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
-) -> Any:
-    try:
-        return await receiver(signal=signal, sender=sender, **named)
-    except Exception as error:
-        signal._log_robust_failure(receiver, error)
-        return error
-
-
-def _wait_for(
     signal: Signal,
     sender: Any,
     named: dict[str, Any],
     receivers: list[Receiver],
-    make: Callable[..., list[Any]],
-) -> Iterable[tuple[Receiver, Any]]:
-    """Return the responses of asynchronous receivers to synchronous code."""
+    method: str,
+) -> list[Any]:
+    """Do what ``make_coroutines()`` does, with errors as results."""
 
-    async def answer(start_here: bool) -> list[Any]:
-        return await run_together(make(signal, sender, named, receivers), start_here)
+    async def asend_and_wrap_exception(receiver: Receiver) -> Any:
+        try:
+            return await receiver(signal=signal, sender=sender, **named)
+        except Exception as error:
+            signal._log_robust_failure(receiver, error)
+            return error
 
-    return zip(receivers, run_from_sync(answer))  # noqa: B905 - see _answer()
+    asend_and_wrap_exception.__qualname__ = (
+        f"Signal.{method}.<locals>.asend_and_wrap_exception"
+    )
+    return [asend_and_wrap_exception(receiver) for receiver in receivers]
 
 
-async def _answer(
+def _make_for(
+    method: str,
     signal: Signal,
     sender: Any,
     named: dict[str, Any],
-    call: Callable[..., Responses],
-    make: Callable[..., list[Any]],
-) -> Responses:
-    """Return the responses of both kinds of receivers, the synchronous first."""
-    sync_receivers, async_receivers = signal._live_receivers(sender)
-    if SYNC_RECEIVERS_FIRST:
-        responses = []
-        if sync_receivers:
-            responses = await call_from_async(
-                call, signal, sender, named, sync_receivers
-            )
-        async_responses = await run_together(
-            make(signal, sender, named, async_receivers)
-        )
-    else:
-        responses, async_responses = await asyncio.gather(
-            call_from_async(call, signal, sender, named, sync_receivers)
-            if sync_receivers
-            else _answer_nothing(),
-            run_together(make(signal, sender, named, async_receivers)),
-        )
-    # To say that it isn't strict takes half as long again.
-    responses.extend(zip(async_receivers, async_responses))  # noqa: B905
-    return responses
-
-
-async def _answer_nothing() -> Responses:
-    return []
+    receivers: list[Receiver],
+) -> list[Any]:
+    if method.endswith("_robust"):
+        return _make_robust_coroutines(signal, sender, named, receivers, method)
+    return make_coroutines(signal, sender, named, receivers)
 
 
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:

@@ -22,9 +22,8 @@ import pytest
 from django.dispatch import Signal
 
 import altdispatch
-from altdispatch import bridges
 from altdispatch.receivers import Receivers
-from altdispatch.releases import SHARES_CONTEXT
+from altdispatch.together import CAN_START_EARLY
 
 from .implementations import COUNTS_REFERENCES
 
@@ -311,30 +310,10 @@ def test_a_profiler_sees_other_calls(outcomes, implementation):
     assert swapped == {"c": [], "python": ["send", "resolve"]}[implementation]
 
 
-def test_coroutines_of_tasks_have_other_names(outcomes):
-    def scenario():
-        async def receiver(**kwargs):
-            return asyncio.current_task().get_coro().__qualname__
-
-        signal = Signal()
-        signal.connect(receiver)
-        [(_, name)] = asyncio.run(signal.asend_robust(Sender))
-        return name
-
-    stock, swapped = outcomes(scenario)
-    assert stock != swapped
+# When asynchronous receivers start
 
 
-# When and where asynchronous receivers start
-
-
-starts_here = pytest.mark.skipif(
-    not (SHARES_CONTEXT and bridges.KNOWN_ASYNCIO),
-    reason="receivers start by the loop",
-)
-
-
-@starts_here
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
 def test_asynchronous_receivers_start_at_once(outcomes):
     def scenario():
         notes = []
@@ -360,64 +339,6 @@ def test_asynchronous_receivers_start_at_once(outcomes):
         ["another task", "receiver", "sender"],
         ["receiver", "sender", "another task"],
     )
-
-
-@starts_here
-def test_a_receiver_that_cancels_its_sender(outcomes):
-    def scenario():
-        notes = []
-
-        async def receiver(sender, **kwargs):
-            sender.cancel()
-            try:
-                await asyncio.sleep(0)
-                notes.append("second step")
-                await asyncio.sleep(1)
-            except asyncio.CancelledError:
-                notes.append("cancelled")
-                raise
-
-        async def other(**kwargs):
-            try:
-                await asyncio.sleep(0)
-                notes.append("other's second step")
-                await asyncio.sleep(1)
-            except asyncio.CancelledError:
-                notes.append("other is cancelled")
-                raise
-
-        async def main():
-            with pytest.raises(asyncio.CancelledError):
-                await signal.asend(asyncio.current_task())
-
-        signal = Signal()
-        signal.connect(receiver)
-        signal.connect(other)
-        asyncio.run(main())
-        return sorted(notes)
-
-    assert outcomes(scenario) == (
-        ["cancelled", "other is cancelled"],
-        ["cancelled", "other is cancelled", "other's second step", "second step"],
-    )
-
-
-@pytest.mark.skipif(not bridges.CAN_RUN_HERE, reason="asgiref's loops are used")
-def test_asynchronous_receivers_of_send_begin_in_its_thread(outcomes):
-    def scenario():
-        threads = []
-
-        async def receiver(**kwargs):
-            threads.append(threading.current_thread() is threading.main_thread())
-            await asyncio.sleep(0.001)
-            threads.append(threading.current_thread() is threading.main_thread())
-
-        signal = Signal()
-        signal.connect(receiver)
-        signal.send(Sender)
-        return threads
-
-    assert outcomes(scenario) == ([False, False], [True, False])
 
 
 # Names in django.dispatch.dispatcher

@@ -26,6 +26,7 @@ typedef struct {
     _(acquire, "acquire")                                                              \
     _(class_, "__class__")                                                             \
     _(clear_dead_receivers, "_clear_dead_receivers")                                   \
+    _(close, "close")                                                                  \
     _(context, "context")                                                              \
     _(data, "data")                                                                    \
     _(eager_start, "eager_start")                                                      \
@@ -37,7 +38,9 @@ typedef struct {
     _(ref, "ref")                                                                      \
     _(release, "release")                                                              \
     _(sender, "sender")                                                                \
-    _(signal, "signal")
+    _(signal, "signal")                                                                \
+    _(throw_, "throw")                                                                 \
+    _(value, "value")
 
 /* Objects of other modules, each with the names on the way to it. The code is that of
  * the functions that are compiled. lock_type is another where threading is patched. */
@@ -55,9 +58,10 @@ typedef struct {
     _(receivers_type, "altdispatch.receivers", "Receivers")                            \
     _(entry_length, "altdispatch.releases", "ENTRY_LENGTH")                            \
     _(task_type, "altdispatch.together", "Task")                                       \
-    _(task_done, "altdispatch.together", "Task", "done")                               \
-    _(task_result, "altdispatch.together", "Task", "result")                           \
-    _(as_coroutine, "altdispatch.together", "as_coroutine")                            \
+    _(task_cancelled, "altdispatch.together", "Task", "cancelled")                     \
+    _(run_name, "altdispatch.together", "RUN")                                         \
+    _(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                 \
+    _(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                 \
     _(stock, "django.dispatch.dispatcher", "__dict__")                                 \
     _(needs_frame, "django.core.signals", "setting_changed")                           \
     _(weakref, "weakref", "__dict__")                                                  \
@@ -73,6 +77,7 @@ typedef struct {
 typedef struct {
     NAMES(DECLARE)
     PyObject *signal_and_sender; /* the tuple */
+    PyObject *firstiter;         /* ("firstiter",) */
 } owned_names;
 
 /* NULL, all of it, once the module was cleared as garbage: the functions have other
@@ -83,6 +88,7 @@ typedef struct {
 #endif
     OBJECTS(DECLARE)
     PyObject *object_class; /* object.__dict__["__class__"] */
+    PyObject *run_type;     /* of this module */
 } owned_objects;
 
 typedef struct {
