@@ -45,7 +45,7 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register(deploy=True)
+@register
 def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
     """Warn where the hot paths could be compiled and aren't, by nobody's choice."""
     can_be_built = sys.implementation.name == "cpython" and not (
