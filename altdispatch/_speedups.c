@@ -296,8 +296,9 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
                "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
-     PyDoc_STR("start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
-               "Do what the function of that name in altdispatch.together does.")},
+     PyDoc_STR(
+         "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
+         "Do what the function of that name in altdispatch.together does.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -319,8 +319,8 @@ OWN_LIVE_RECEIVERS = [Signal._live_receivers]
 OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
 
 # What stands between a send and its receivers, other than the loops in send() and
-# send_robust(): functions of their own, as a closure in there would slow all sends. Those
-# that programs can read about, in warnings and logs, have the names of Django's.
+# send_robust(): functions of their own, as a closure in there would slow all sends.
+# What programs read about in warnings has the name of Django's.
 
 
 def _wait_for(
@@ -333,9 +333,13 @@ def _wait_for(
     """Return the responses of asynchronous receivers to synchronous code."""
 
     async def asend() -> Iterable[tuple[Receiver, Any]]:
-        responses = await run_by_django(
-            _make_for(method, signal, sender, named, receivers)
-        )
+        if method == "send":
+            coroutines = make_coroutines(signal, sender, named, receivers)
+        else:
+            coroutines = _make_robust_coroutines(
+                signal, sender, named, receivers, method
+            )
+        responses = await run_by_django(coroutines)
         return zip(receivers, responses)  # noqa: B905 - see _answer()
 
     asend.__qualname__ = f"Signal.{method}.<locals>.asend"
@@ -347,6 +351,7 @@ async def _answer(
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
     sync_receivers, async_receivers = signal._live_receivers(sender)
+    make = make_coroutines if method == "asend" else _make_robust_coroutines
     if SYNC_RECEIVERS_FIRST:
         responses = []
         if sync_receivers:
@@ -354,16 +359,14 @@ async def _answer(
                 signal, sender, named, sync_receivers, method
             )
         async_responses = await run_together(
-            _make_for(method, signal, sender, named, async_receivers)
+            make(signal, sender, named, async_receivers)
         )
     else:
         responses, async_responses = await asyncio.gather(
             _call_in_thread(signal, sender, named, sync_receivers, method)
             if sync_receivers
             else _answer_nothing(),
-            run_together(
-                _make_for(method, signal, sender, named, async_receivers)
-            ),
+            run_together(make(signal, sender, named, async_receivers)),
         )
     # To say that it isn't strict takes half as long again.
     responses.extend(zip(async_receivers, async_responses))  # noqa: B905
@@ -426,7 +429,7 @@ def _make_robust_coroutines(
     sender: Any,
     named: dict[str, Any],
     receivers: list[Receiver],
-    method: str,
+    method: str = "asend_robust",
 ) -> list[Any]:
     """Do what ``make_coroutines()`` does, with errors as results."""
 
@@ -443,16 +446,6 @@ def _make_robust_coroutines(
     return [asend_and_wrap_exception(receiver) for receiver in receivers]
 
 
-def _make_for(
-    method: str,
-    signal: Signal,
-    sender: Any,
-    named: dict[str, Any],
-    receivers: list[Receiver],
-) -> list[Any]:
-    if method.endswith("_robust"):
-        return _make_robust_coroutines(signal, sender, named, receivers, method)
-    return make_coroutines(signal, sender, named, receivers)
 
 
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:

@@ -12,7 +12,7 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from types import CoroutineType, coroutine
 from typing import Any
@@ -68,9 +68,7 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
         return await run_by_django(awaitables)
     try:
         if task is not None:
-            tasks: list[asyncio.Task[Any]] = []
-            group = _run_in_group(tasks, task, *arguments)
-            await _abort_at_once(group, tasks, fatal)
+            await _wait_for(_Group(task, *arguments))
         elif sender.cancelling():
             # By a receiver: Django's sender notices where it waits for the group.
             await asyncio.sleep(0)
@@ -114,30 +112,26 @@ def start(
 ) -> asyncio.Task[Any] | None:
     """Make a task, and its first step, for each awaitable that has no result yet.
 
-    Call ``join`` with those that the sender has to wait for, before the next one starts,
-    as the loop goes on in that order. Without it, return the first such task. ``fatal``
-    gets an error that ends the loop. With Django, nothing else starts after it.
+    Call ``join`` with those that the sender has to wait for, before the next one is
+    made, as the loop goes on in that order. Without it, return the first such task.
+    An error that ends the loop is put into ``fatal``, and ends this too.
 
-    Make none if a receiver has returned what isn't a coroutine: a future, say, whose
-    task the loop has to start before it starts the others.
+    Make none if a receiver has returned something else than a coroutine: a future, say,
+    whose task the loop has to start before it starts the others.
     """
-    if (
-        _first_steps.nested == MOST_NESTED
-        or set(map(type, awaitables)) != {CoroutineType}
-    ):
+    are_coroutines = set(map(type, awaitables)) == {CoroutineType}
+    if _first_steps.nested == MOST_NESTED or not are_coroutines:
         return None
     _count_generators()
     _first_steps.nested += 1
     try:
         while len(results) < len(awaitables) and not fatal:
             generators = _first_steps.generators
-            coroutine = run(awaitables[len(results)], results, len(results))
+            running = run(awaitables[len(results)], results, len(results))
             results.append(None)
             task = Task.__new__(Task)
             try:
-                Task.__init__(
-                    task, coroutine, loop=loop, context=context, eager_start=True
-                )
+                task.__init__(running, loop=loop, context=context, eager_start=True)
             except (KeyboardInterrupt, SystemExit) as error:
                 fatal.append(error)
             if (
@@ -179,193 +173,152 @@ async def run(awaitable: Awaitable[Any], results: list[Any], position: int) -> N
 run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
 
-async def _run_in_group(
-    tasks: list[asyncio.Task[Any]],
-    task: asyncio.Task[Any],
-    awaitables: Sequence[Awaitable[Any]],
-    results: list[Any],
-    fatal: list[BaseException],
-    loop: asyncio.AbstractEventLoop,
-    context: contextvars.Context,
-) -> None:
-    """Start what ``start()`` hasn't, and wait for all from ``task`` on.
-
-    ``tasks`` gets those that are waited for.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            _join(group, loop, tasks, task)
-            if len(results) < len(awaitables):
-                join = partial(_join, group, loop, tasks)
-                start(awaitables, results, fatal, loop, context, join)
-            # Those that an error keeps from starting. They are to start by the loop.
-            for position in range(len(results), len(awaitables)):
-                results.append(None)
-                coroutine = run(awaitables[position], results, position)
-                group.create_task(coroutine, context=context)
-    except BaseExceptionGroup as errors:
-        if len(errors.exceptions) == 1:
-            raise errors.exceptions[0]  # noqa: B904 - as in Django
-        raise
-
-
-def _join(
-    group: asyncio.TaskGroup,
-    loop: asyncio.AbstractEventLoop,
-    tasks: list[asyncio.Task[Any]],
-    task: asyncio.Task[Any],
-) -> None:
-    """Have a task group wait for a task that it has not made.
-
-    It does so for what a task factory returns.
-    """
-    tasks.append(task)
-    name = task.get_name()
-    member: Any = _Outcome(loop=loop) if task.done() else task
-    loop.set_task_factory(give_member)
-    try:
-        group.create_task(member)
-    finally:
-        loop.set_task_factory(None)
-    # Python 3.13 has renamed it.
-    member.set_name(name)
-    if member is not task:
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            member.set_result(None)
-        else:
-            member.set_exception(error)
-
-
 class _Outcome(asyncio.Future[None]):
-    """Stands in a group for a task that is done: the group is told in the next turn.
+    """Stands for a task that is done: the group is told of it in the next turn.
 
-    Some releases of Python would have it act on the task at once.
+    Some releases of Python would have the group act on such a task at once.
     """
 
     def set_name(self, name: object) -> None:
         pass
 
 
-def give_member(
-    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
-) -> Any:
-    """Return what is no coroutine but a future already, or make a task."""
+def give_member(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """Return what is a future already, or make a task."""
     if isinstance(coroutine, asyncio.Future):
         return coroutine
     return Task(coroutine, loop=loop, **options)
 
 
-@coroutine
-def _abort_at_once(
-    group: Coroutine[Any, Any, None],
-    tasks: list[asyncio.Task[Any]],
-    fatal: list[BaseException],
-) -> Iterator[Any]:
-    """Await ``_run_in_group()``, and throw a cancellation of the sender into it at once.
+class _Group:
+    """A task group that the sender waits for, and the future that its task waits for.
 
-    With Django it takes a turn to reach the group, but receivers are one turn ahead
-    here. If it comes from one of them, so is that.
+    Receivers are a turn of the loop ahead of Django's, where it takes a turn for a
+    cancellation of the sender to reach the group. Here it reaches the group at once,
+    unless it comes from a receiver, and is ahead itself.
     """
-    waiter = _Waiter(group, tasks, fatal)
-    try:
-        yield waiter
-        if not waiter.is_done():
-            # The loop was left and runs again.
-            yield waiter
-    except asyncio.CancelledError as error:
-        waiter.throw(error)
-        if waiter.future is not None:
-            waiter.future._asyncio_future_blocking = True
-            yield waiter.future
-    if waiter.error is not None:
-        try:
-            raise waiter.error
-        finally:
-            del waiter
-    if waiter.future is not None:
-        yield from group
-
-
-class _Waiter:
-    """The future that the sender's task waits for: the one that the group waits for.
-
-    Attributes:
-
-        future
-            What the group waits for, None once it has ended.
-        error
-            What it has ended with.
-    """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_awaited",
-        "_fatal",
-        "_group",
-        "_tasks",
-        "add_done_callback",
-        "error",
-        "future",
-        "get_loop",
-    )
 
     def __init__(
         self,
-        group: Coroutine[Any, Any, None],
-        tasks: list[asyncio.Task[Any]],
+        task: asyncio.Task[Any],
+        awaitables: Sequence[Awaitable[Any]],
+        results: list[Any],
         fatal: list[BaseException],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
     ) -> None:
-        self._group = group
-        self._tasks = tasks
-        self._fatal = fatal
+        self.arguments = awaitables, results, fatal, loop, context
+        self.fatal = fatal
+        self.loop = loop
+        self.tasks: list[asyncio.Task[Any]] = []
         self.error: BaseException | None = None
-        self.future = self._awaited = group.send(None)
+        self.running = self.run(task)
+        # What the group waits for; None once it has ended.
+        self.future: Any = self.running.send(None)
         self.future._asyncio_future_blocking = False
+        self.awaited = self.future
         self._asyncio_future_blocking = True
-        self.get_loop = self.future.get_loop
-        self.add_done_callback = (
-            self._leave_loop if fatal else self.future.add_done_callback
+        self.add_done_callback: Any = (
+            self.leave_loop if fatal else self.awaited.add_done_callback
         )
 
-    def throw(self, error: BaseException) -> None:
-        self.future: Any = None
+    async def run(self, task: asyncio.Task[Any]) -> None:
+        """Start the rest of the receivers, and wait for all from ``task`` on."""
+        awaitables, results, *_, context = self.arguments
         try:
-            self.future = self._group.throw(error)
+            async with asyncio.TaskGroup() as group:
+                join = partial(self.join, group)
+                join(task)
+                if len(results) < len(awaitables):
+                    start(*self.arguments, join)
+                # Those that come after an error that ends the loop, before they start.
+                for position in range(len(results), len(awaitables)):
+                    results.append(None)
+                    running = run(awaitables[position], results, position)
+                    group.create_task(running, context=context)
+        except BaseExceptionGroup as errors:
+            if len(errors.exceptions) == 1:
+                raise errors.exceptions[0]  # noqa: B904 - as in Django
+            raise
+
+    def join(self, group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
+        """Have the group wait for a task, which it takes from a task factory only."""
+        self.tasks.append(task)
+        name = task.get_name()
+        member: Any = _Outcome(loop=self.loop) if task.done() else task
+        self.loop.set_task_factory(give_member)
+        try:
+            group.create_task(member)
+        finally:
+            self.loop.set_task_factory(None)
+        # Python 3.13 has renamed it.
+        member.set_name(name)
+        if member is not task:
+            error = None if task.cancelled() else task.exception()
+            if error is None:
+                member.set_result(None)
+            else:
+                member.set_exception(error)
+
+    def throw(self, error: BaseException) -> None:
+        """Throw an error into the group, which may end with it, or wait again."""
+        self.future = None
+        try:
+            self.future = self.running.throw(error)
             self.future._asyncio_future_blocking = False
         except StopIteration:
             pass
         except BaseException as raised:
             self.error = raised
 
-    def cancel(self, msg: Any = None) -> bool:
-        if self._awaited.done():
-            return False
-        loop = self.get_loop()
-        if asyncio.current_task(loop) in self._tasks or not loop.is_running():
-            return self._awaited.cancel(msg)  # type: ignore[no-any-return]
-        self.throw(
-            asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        )
-        if self.future is None:
-            self._wake_up()
-        else:
-            self.future.add_done_callback(self._wake_up)
-        return True
+    # What the sender's task asks of a future.
 
-    def is_done(self) -> bool:
-        return self._awaited.done()  # type: ignore[no-any-return]
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
 
     def result(self) -> None:
-        """Have the task go on."""
+        pass
 
-    def _wake_up(self, future: Any = None) -> None:
-        if not self._awaited.done():
-            self._awaited.set_result(None)
+    def cancel(self, msg: Any = None) -> bool:
+        if self.awaited.done():
+            return False
+        if asyncio.current_task(self.loop) in self.tasks or not self.loop.is_running():
+            return self.awaited.cancel(msg)  # type: ignore[no-any-return]
+        self.throw(asyncio.CancelledError(*([] if msg is None else [msg])))
+        if self.future is None:
+            self.wake_up()
+        else:
+            self.future.add_done_callback(self.wake_up)
+        return True
 
-    def _leave_loop(self, wake_up: Any, *, context: Any) -> None:
+    def wake_up(self, future: Any = None) -> None:
+        if not self.awaited.done():
+            self.awaited.set_result(None)
+
+    def leave_loop(self, wake_up: Any, *, context: Any) -> None:
         """Raise what with Django comes out of the loop while the sender waits."""
         self._asyncio_future_blocking = True
-        self.add_done_callback = self.future.add_done_callback
-        self.get_loop().call_soon(wake_up, self, context=context)
-        raise self._fatal.pop()
+        self.add_done_callback = self.awaited.add_done_callback
+        self.loop.call_soon(wake_up, self, context=context)
+        raise self.fatal.pop()
+
+
+@coroutine
+def _wait_for(group: _Group) -> Iterator[Any]:
+    try:
+        yield group
+        if not group.awaited.done():
+            # The loop was left, and runs again.
+            yield group
+    except asyncio.CancelledError as error:
+        group.throw(error)
+        if group.future is not None:
+            group.future._asyncio_future_blocking = True
+            yield group.future
+    if group.error is not None:
+        try:
+            raise group.error
+        finally:
+            del group
+    if group.future is not None:
+        yield from group.running

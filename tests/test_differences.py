@@ -8,7 +8,6 @@ import asyncio
 import inspect
 import logging
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable

@@ -158,7 +158,7 @@ run_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     Py_CLEAR(self->coroutine);
     Py_CLEAR(self->results);
-    type->tp_free(object);
+    PyObject_GC_Del(object);
     Py_DECREF(type);
 }
 
@@ -176,7 +176,8 @@ static PyMethodDef run_methods[] = {
 };
 
 static PyType_Slot run_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("What run_early() of altdispatch.together makes, compiled.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("What run_early() of altdispatch.together makes, compiled.")},
     {Py_tp_dealloc, run_dealloc},
     {Py_tp_traverse, run_traverse},
     {Py_tp_getattro, run_getattro},
@@ -190,8 +191,8 @@ static PyType_Slot run_slots[] = {
 static PyType_Spec run_spec = {
     .name = "altdispatch._speedups.run_early",
     .basicsize = sizeof(run_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
-             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = run_slots,
 };
 
@@ -252,13 +253,15 @@ new_run(module_state *state, PyObject *coroutine, PyObject *results,
         Py_ssize_t position)
 {
     PyTypeObject *type = (PyTypeObject *)state->owned.run_type;
-    run_object *self = (run_object *)type->tp_alloc(type, 0);
+    run_object *self = PyObject_GC_New(run_object, type);
     if (self == NULL) {
         return NULL;
     }
     self->coroutine = Py_NewRef(coroutine);
     self->results = Py_NewRef(results);
     self->position = position;
+    self->has_returned = 0;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -315,11 +318,11 @@ is_waited_for(module_state *state, PyObject *task, run_object *coroutine)
     return cancelled == NULL ? -1 : cancelled != Py_True;
 }
 
-/* Make the next task. Return it if the sender has to wait for it; None if not; NULL with
- * an error. */
+/* Make the next task. Return it if the sender has to wait for it; None if not; NULL
+ * with an error. */
 static PyObject *
-start_next(module_state *state, PyObject *awaitables, PyObject *results, PyObject *fatal,
-           PyObject *options, PyObject **arguments)
+start_next(module_state *state, PyObject *awaitables, PyObject *results,
+           PyObject *fatal, PyObject *options, PyObject **arguments)
 {
     size_t generators = here.generators;
     Py_ssize_t position = PyList_GET_SIZE(results);

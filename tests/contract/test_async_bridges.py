@@ -14,7 +14,6 @@ import asgiref.sync
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-
 from altdispatch.releases import SHARES_CONTEXT
 
 

@@ -404,7 +404,7 @@ def test_current_task_is_known(run_alike: Callable[..., str]) -> None:
 GREENLETS = {
     "gevent": (
         "import gevent.monkey; gevent.monkey.patch_all()",
-        "import gevent; spawn = gevent.spawn; switch = gevent.sleep; wait = gevent.joinall",
+        "import gevent; from gevent import joinall as wait, sleep as switch, spawn",
     ),
     "eventlet": (
         """

@@ -8,13 +8,10 @@ import os
 import signal as signals
 import threading
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-
-
 
 
 class Sender:
