@@ -29,7 +29,8 @@ test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.
 	$(PYTEST) -n auto $(ARGS)
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
-	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)
+	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/test_hostile.py \
+		tests/contract/test_async_programs.py $(ARGS)
 
 sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgrind: [ARGS="address undefined memcheck debug"]
 	$(BIN)/python tests/sanitize.py $(ARGS)

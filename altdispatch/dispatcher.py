@@ -62,6 +62,8 @@ class Signal(django.dispatch.Signal):
     .. versionadded:: 0.1
     """
 
+    _dead_receivers: bool
+
     def connect(
         self,
         receiver: Receiver,
@@ -107,7 +109,7 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner = None
+        owner: Any = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
@@ -115,14 +117,16 @@ class Signal(django.dispatch.Signal):
             if REFERENCES_REPORT:
                 receiver = kind(receiver, report)
             else:
-                owner = receiver if kind is weakref.ref else receiver.__self__
+                owner = receiver
+                if kind is weakref.WeakMethod:
+                    owner = owner.__self__
                 receiver = kind(receiver)
                 weakref.finalize(owner, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None
             if sender is not None:
-                try:
+                try:  # noqa: SIM105 - suppress() takes three times as long.
                     sender_ref = weakref.ref(sender, report)
                 except TypeError:
                     pass
@@ -188,6 +192,7 @@ class Signal(django.dispatch.Signal):
                 return []
         elif cache.get(sender) is NO_RECEIVERS:
             return []
+        sender_type: Any = type(sender)
         if (
             routes is not None
             and self.use_caching
@@ -195,8 +200,8 @@ class Signal(django.dispatch.Signal):
             and type(self)._live_receivers in OWN_LIVE_RECEIVERS
             and "_live_receivers" not in self.__dict__
             # It may count how often it is looked up.
-            and (kind := type(sender)).__hash__ is object.__hash__
-            and kind.__eq__ is object.__eq__
+            and sender_type.__hash__ is object.__hash__
+            and sender_type.__eq__ is object.__eq__
         ):
             sync_receivers, async_receivers = routing.resolve(routes)
         else:
@@ -442,6 +447,8 @@ def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
 
     .. versionadded:: 0.1
     """
+
+    _dead_receivers: bool
 
     def connect(function: F) -> F:
         signals: Iterable[Any] = (

@@ -48,7 +48,7 @@ is_no_reference(module_state *state, PyObject *object)
 
 /* Find the method that a WeakMethod refers to, as its own __call__() does. */
 static lookup_result
-resolve_method(module_state *state, PyObject *reference, PyObject **method)
+resolve_method(module_state *state, PyObject *reference, PyObject **found)
 {
     if (state->weak_method_function < 0 || state->weak_method_kind < 0
         || get_slot(reference, state->weak_method_kind) != (PyObject *)&PyMethod_Type) {
@@ -62,8 +62,8 @@ resolve_method(module_state *state, PyObject *reference, PyObject **method)
     PyObject *owner = referent(reference);
     PyObject *function = owner == NULL ? NULL : referent(function_ref);
     if (function != NULL) {
-        *method = PyMethod_New(function, owner);
-        result = *method == NULL ? FAILED : FOUND;
+        *found = PyMethod_New(function, owner);
+        result = *found == NULL ? FAILED : FOUND;
     }
     Py_XDECREF(owner);
     Py_XDECREF(function);
