@@ -34,7 +34,8 @@ pythons: ## run the tests on CPython 3.14 and 3.15 and on PyPy, in a root of Deb
 	.ci/debian-root make test PYTHON=pypy3 DJANGO=5.2 VENV=.venv-pypy
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
-	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)
+	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/test_hostile.py \
+		tests/contract/test_async_programs.py $(ARGS)
 
 sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgrind: [ARGS="address undefined memcheck debug"]
 	$(BIN)/python tests/sanitize.py $(ARGS)

@@ -61,6 +61,8 @@ class Signal(django.dispatch.Signal):
     .. versionadded:: 0.1
     """
 
+    _dead_receivers: bool
+
     def connect(
         self,
         receiver: Receiver,
@@ -106,7 +108,7 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner = None
+        owner: Any = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
@@ -114,14 +116,16 @@ class Signal(django.dispatch.Signal):
             if REFERENCES_REPORT:
                 receiver = kind(receiver, report)
             else:
-                owner = receiver if kind is weakref.ref else receiver.__self__
+                owner = receiver
+                if kind is weakref.WeakMethod:
+                    owner = owner.__self__
                 receiver = kind(receiver)
                 weakref.finalize(owner, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None
             if sender is not None:
-                try:
+                try:  # noqa: SIM105 - suppress() takes three times as long.
                     sender_ref = weakref.ref(sender, report)
                 except TypeError:
                     pass
@@ -187,6 +191,7 @@ class Signal(django.dispatch.Signal):
                 return []
         elif cache.get(sender) is NO_RECEIVERS:
             return []
+        sender_type: Any = type(sender)
         if (
             routes is not None
             and self.use_caching
@@ -194,8 +199,8 @@ class Signal(django.dispatch.Signal):
             and type(self)._live_receivers in OWN_LIVE_RECEIVERS
             and "_live_receivers" not in self.__dict__
             # It may count how often it is looked up.
-            and (kind := type(sender)).__hash__ is object.__hash__
-            and kind.__eq__ is object.__eq__
+            and sender_type.__hash__ is object.__hash__
+            and sender_type.__eq__ is object.__eq__
         ):
             sync_receivers, async_receivers = routing.resolve(routes)
         else:
@@ -455,6 +460,8 @@ def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
 
     .. versionadded:: 0.1
     """
+
+    _dead_receivers: bool
 
     def connect(function: F) -> F:
         signals: Iterable[Any] = (

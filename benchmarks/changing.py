@@ -45,6 +45,7 @@ class Name(str):
 
 
 Work = Callable[[], object]
+Receiver = Callable[..., object]
 
 
 def repeat(work: Work) -> Timer:
@@ -60,7 +61,9 @@ def repeat(work: Work) -> Timer:
     return time
 
 
-def make_signal(count: int, caching: bool) -> tuple[Signal, list[Callable[..., object]]]:
+def make_signal(
+    count: int, caching: bool
+) -> tuple[Signal, list[Callable[..., object]]]:
     """Return a signal with so many receivers, three of them for Book."""
     signal = Signal(use_caching=caching)
     receivers = [make_receiver(number) for number in range(count)]
@@ -186,7 +189,10 @@ UIDS = {
 }
 WORK = {
     **{f"muted, then one send, {n} receivers": partial(muted, n) for n in (5, 50, 400)},
-    **{f"edited, then one send, {n} receivers": partial(edited, n) for n in (5, 50, 400)},
+    **{
+        f"edited, then one send, {n} receivers": partial(edited, n)
+        for n in (5, 50, 400)
+    },
     **{
         f"{what}, 400 receivers, a {kind} as uid": partial(with_uid, uid, first)
         for kind, uid in UIDS.items()

@@ -1,9 +1,9 @@
 """Generated programs that do to a signal what no program should, on stock and on ours.
 
 Their senders, receivers and keys run code of their own whenever Python lets them: when
-they are compared, hashed, asked for an attribute or for their truth, called, or let go.
-That code sends, connects, disconnects, edits, deletes, collects garbage and raises. What
-all of it has seen must be the same, in the same order.
+they are compared, hashed, asked for an attribute or their truth, called, or let go.
+It sends, connects, disconnects, edits, deletes, collects garbage and raises. What all
+of it has seen must be the same, in the same order.
 
 ``make test`` runs some of them, ``make fuzz`` many.
 """
@@ -221,10 +221,13 @@ class Hostile:
 
 def tell(thing: Any) -> Any:
     """Return what two runs can have in common of something."""
-    if isinstance(thing, Exception):
-        return type(thing).__name__
-    thing = getattr(thing, "__self__", thing)
-    return getattr(thing, "name", thing if isinstance(thing, str) else str(type(thing)))
+    try:
+        if isinstance(thing, Exception):
+            return type(thing).__name__
+        thing = getattr(thing, "__self__", thing)
+        return getattr(thing, "name", str(type(thing)) if callable(thing) else thing)
+    except ReferenceError:
+        return "a dead proxy"
 
 
 def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> list[Any]:
@@ -253,6 +256,8 @@ def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> lis
     return world.log
 
 
+STEP_ACTIONS = ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
+STEP_ACTIONS += ACTIONS[4:]
 numbers = st.integers(0, 400)
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(EVENTS), st.tuples(st.sampled_from(ACTIONS), numbers)),
@@ -260,10 +265,7 @@ SCRIPTS = st.lists(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
-            + ACTIONS[4:]
-        ),
+        st.sampled_from(STEP_ACTIONS),
         numbers,
     ),
     min_size=3,

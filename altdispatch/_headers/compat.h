@@ -21,6 +21,9 @@
 #define THREAD_LOCAL _Thread_local
 #endif
 
+/* weakref.ref. What is public is PyImport_ImportModule("weakref") and its attribute. */
+#define REFERENCE_TYPE ((PyObject *)&_PyWeakref_RefType)
+
 /* Return a new reference to what `reference`, a weak one, refers to; NULL, without an
  * error, if that is dead. */
 static inline PyObject *

@@ -48,22 +48,22 @@ is_no_reference(module_state *state, PyObject *object)
 
 /* Find the method that a WeakMethod refers to, as its own __call__() does. */
 static lookup_result
-resolve_method(module_state *state, PyObject *reference, PyObject **method)
+resolve_method(module_state *state, PyObject *reference, PyObject **found)
 {
     if (state->weak_method_function < 0 || state->weak_method_kind < 0
         || get_slot(reference, state->weak_method_kind) != (PyObject *)&PyMethod_Type) {
         return UNKNOWN;
     }
     PyObject *function_ref = get_slot(reference, state->weak_method_function);
-    if (function_ref == NULL || !Py_IS_TYPE(function_ref, &_PyWeakref_RefType)) {
+    if (function_ref == NULL || !PyWeakref_CheckRefExact(function_ref)) {
         return UNKNOWN;
     }
     lookup_result result = NOBODY;
     PyObject *owner = referent(reference);
     PyObject *function = owner == NULL ? NULL : referent(function_ref);
     if (function != NULL) {
-        *method = PyMethod_New(function, owner);
-        result = *method == NULL ? FAILED : FOUND;
+        *found = PyMethod_New(function, owner);
+        result = *found == NULL ? FAILED : FOUND;
     }
     Py_XDECREF(owner);
     Py_XDECREF(function);
@@ -75,7 +75,7 @@ resolve_method(module_state *state, PyObject *reference, PyObject **method)
 static inline lookup_result
 resolve_receiver(module_state *state, PyObject *object, PyObject **receiver)
 {
-    if (Py_IS_TYPE(object, &_PyWeakref_RefType)) {
+    if (PyWeakref_CheckRefExact(object)) {
         *receiver = referent(object);
         return *receiver == NULL ? NOBODY : FOUND;
     }
@@ -96,7 +96,7 @@ check_sender(PyObject *reference)
     if (reference == Py_None) {
         return FOUND;
     }
-    if (!Py_IS_TYPE(reference, &_PyWeakref_RefType)) {
+    if (!PyWeakref_CheckRefExact(reference)) {
         return UNKNOWN;
     }
     PyObject *sender = referent(reference);
@@ -321,7 +321,7 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
     if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
         || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
         || get_at(state->owned.weakref, state->names.ref, &state->ref_place)
-               != (PyObject *)&_PyWeakref_RefType /* It's a mock of a test's. */) {
+               != REFERENCE_TYPE /* It's a mock of a test's. */) {
         return UNKNOWN;
     }
     PyObject *held = PyObject_GenericGetDict(signal->cache, NULL);
