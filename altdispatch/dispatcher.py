@@ -451,8 +451,6 @@ def _make_robust_coroutines(
     return [asend_and_wrap_exception(receiver) for receiver in receivers]
 
 
-
-
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
     """Connect the decorated function to ``signal``, or to each of a list or tuple.
 
