@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import django.conf
 import django.dispatch.dispatcher
+from asgiref.sync import sync_to_async
 
 from . import receivers as routing
 from .releases import (
@@ -363,6 +364,8 @@ async def _answer(
             responses = await _call_in_thread(
                 signal, sender, named, sync_receivers, method
             )
+        if not async_receivers:
+            return responses
         async_responses = await run_together(
             make(signal, sender, named, async_receivers)
         )
@@ -400,8 +403,16 @@ def _call_in_thread(
             responses.append((receiver, response))
         return responses
 
+    if stock.sync_to_async is sync_to_async:
+        return _run_in_thread(sync_send)
     sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
     return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
+
+
+@sync_to_async
+def _run_in_thread(function: Callable[[], Responses]) -> Responses:
+    # Made once, as that takes longer than to call it.
+    return function()
 
 
 async def _answer_nothing() -> Responses:

@@ -23,8 +23,4 @@ REFERENCES_REPORT = RELEASE >= (6, 1)
 #: the asynchronous ones are started. Before, all were started together.
 SYNC_RECEIVERS_FIRST = RELEASE >= (6, 1)
 
-#: Asynchronous receivers share one copy of the caller's context, and what they
-#: change in it is carried back. Before, each had a copy of its own.
-SHARES_CONTEXT = RELEASE >= (6, 1)
-
 ENTRY_LENGTH = 4 if WATCHES_SENDERS else 3

@@ -14,7 +14,7 @@ import asgiref.sync
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-from altdispatch.releases import SHARES_CONTEXT
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 
 class Sender:
@@ -246,7 +246,7 @@ def test_local_data(assert_same):
 
     after, _ = assert_same(scenario)
     # Up to 6.0 each receiver has a context of its own.
-    assert after == ("sender's", "changed" if SHARES_CONTEXT else None)
+    assert after == ("sender's", "changed" if SYNC_RECEIVERS_FIRST else None)
 
 
 def test_local_data_of_synchronous_receivers(assert_same):
@@ -269,7 +269,7 @@ def test_local_data_of_synchronous_receivers(assert_same):
 
     notes = assert_same(scenario)
     # Up to 6.0 it is called in a task of its own.
-    assert notes == ["sender's", "receiver's" if SHARES_CONTEXT else None]
+    assert notes == ["sender's", "receiver's" if SYNC_RECEIVERS_FIRST else None]
 
 
 def test_threads_for_synchronous_code(assert_same):
