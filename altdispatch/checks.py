@@ -7,11 +7,12 @@ import sysconfig
 from typing import Any
 
 import django
-from django.core.checks import CheckMessage, Info, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 
 from . import implementations
 from .listing import list_repeated
 from .swap import is_installed, status
+from .tasks import list_task_receivers
 
 
 @register
@@ -91,4 +92,18 @@ def check_receivers_are_connected_once(**kwargs: Any) -> list[CheckMessage]:
             id="altdispatch.I004",
         )
         for signal, receiver in list_repeated()
+    ]
+
+
+@register
+def check_tasks_are_in_the_transaction(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse tasks that should be in a transaction, and can't be."""
+    return [
+        Error(
+            problem,
+            hint="Sends that would queue it raise an error.",
+            id="altdispatch.E006",
+        )
+        for receiver in list_task_receivers()
+        if (problem := receiver.find_problem()) is not None
     ]

@@ -18,6 +18,7 @@ from django.dispatch import Signal
 from .naming import dotted, module_of, name_signals
 from .patches import find_signals
 from .releases import WATCHES_SENDERS
+from .tasks import task_receiver_of
 
 # Any, as what is used of it is private.
 stock: Any = django.dispatch.dispatcher
@@ -44,6 +45,9 @@ class Connection:
             Whether the signal awaits it.
         dispatch_uid
             That of the connection, as ``repr()`` gives it; None if it has none.
+        task
+            When it's queued, if it's a task: ``"transaction"``, ``"commit"`` or
+            ``"now"``. The receiver is the task's function then.
 
     .. versionadded:: 0.2
     """
@@ -56,6 +60,7 @@ class Connection:
     weak: bool
     asynchronous: bool
     dispatch_uid: str | None
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ def _living(signal: Signal) -> Iterator[tuple[Any, Any]]:
 
 def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
     first, sender_key = entry[0]
-    function = _function(receiver)
+    queued = task_receiver_of(receiver)
+    function = _function(queued.task.func if queued else receiver)
     app = apps.get_containing_app_config(module_of(function))
     code = getattr(function, "__code__", None)
     return Connection(
@@ -151,6 +157,7 @@ def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
         weak=entry[1] is not receiver,
         asynchronous=entry[-1],
         dispatch_uid=None if first == stock._make_id(receiver) else repr(first),
+        task=queued.when if queued else None,
     )
 
 
