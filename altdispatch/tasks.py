@@ -1,8 +1,8 @@
 """Receivers that run as tasks, queued for exactly the data that was committed.
 
-They are connected with an ordinary ``connect()``, so they work on stock Django too. A
-task is what ``@task`` makes, of ``django.tasks`` or of the package django-tasks. Neither
-is imported here: Django 5.2 has no tasks of its own, and the package is optional.
+They are connected with an ordinary ``connect()``, so they work on stock Django too.
+A task is what ``@task`` makes, of ``django.tasks`` or of the package django-tasks. None
+of them is imported here: Django 5.2 has no tasks, and the package is optional.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, update_wrapper
+from importlib import import_module
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -46,6 +47,12 @@ class Task(Protocol):
 
     @property
     def module_path(self) -> str: ...
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def queue_name(self) -> str: ...
 
     def get_backend(self) -> Any: ...
 
@@ -88,8 +95,8 @@ def connect_task(
         raw
             Whether to queue for what is loaded from a fixture, too.
         dispatch_uid
-            By default it's made from the task, so that connecting a task twice to the
-            same signal and sender is connecting it once.
+            By default it's made from the task with its backend and queue, so that
+            connecting it twice to the same signal and sender is connecting it once.
 
     The signal keeps the receiver until :func:`disconnect_task`.
 
@@ -190,6 +197,8 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
 
     .. versionadded:: 0.2
     """
+    if not callable(receiver):
+        raise TypeError(f"{receiver!r} can't be called. connect_task() is for tasks.")
     name = f"_altdispatch_on_commit_{robust}"
     known = getattr(receiver, name, None)
     # functools.wraps() copies attributes to other functions.
@@ -204,7 +213,7 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
 
     # Without its attributes, one of which may say that it is a coroutine function.
     update_wrapper(register, receiver, updated=())
-    with suppress(AttributeError):
+    with suppress(AttributeError, TypeError):
         setattr(receiver, name, register)
     return register
 
@@ -344,8 +353,11 @@ def task_receiver_of(receiver: Any) -> TaskReceiver | None:
 
 
 def _dispatch_uid(task: Task) -> str:
-    """Return what stands for a task; the signal adds the sender to it."""
-    return f"{__name__}:{task.module_path}"
+    """Return what stands for a task; the signal adds the sender to it.
+
+    It's a name, as a module that is loaded again makes another task of the function.
+    """
+    return f"{__name__}:{task.module_path} ({task.backend}, {task.queue_name})"
 
 
 def _database_of(backend: Any) -> str | None:
@@ -356,7 +368,8 @@ def _database_of(backend: Any) -> str | None:
     package = sys.modules.get("django_tasks_db.backend")
     if package is None or not isinstance(backend, package.DatabaseBackend):
         return None
-    return router.db_for_write(apps.get_model("django_tasks_db", "DBTaskResult"))
+    model = import_module("django_tasks_db.models").DBTaskResult
+    return router.db_for_write(model)
 
 
 class _NotJSON(Exception):
