@@ -18,7 +18,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.sites",
-    "django_tasks_db",
     "tests.system.shop",
 ]
 MIDDLEWARE = [

@@ -15,15 +15,15 @@ from functools import wraps
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import models, transaction
+from django.db import connections, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.dispatch import Signal, receiver
 from django.test import override_settings
 from django.utils.safestring import mark_safe
-from django_tasks_db.models import DBTaskResult
 
 import altdispatch
 import altdispatch.checks
@@ -31,6 +31,10 @@ from altdispatch.listing import list_signals
 from altdispatch.tasks import connect_task, disconnect_task, on_commit, task_receiver
 
 from .system.shop.models import Book, Product, Tag
+
+# Its table isn't among those that the other tests migrate.
+with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "django_tasks_db"]):
+    from django_tasks_db.models import DBTaskResult
 
 try:
     from django.tasks import task
@@ -129,7 +133,31 @@ def signals():
             signal.sender_receivers_cache.clear()
 
 
-on_databases = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+@pytest.fixture(scope="module", autouse=True)
+def table(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        for connection in connections.all():
+            with connection.schema_editor() as editor:
+                editor.create_model(DBTaskResult)
+        yield
+        for connection in connections.all():
+            with connection.schema_editor() as editor:
+                editor.delete_model(DBTaskResult)
+
+
+@pytest.fixture
+def rows(transactional_db):
+    """Leave no rows behind where nothing is rolled back."""
+    yield
+    for connection in connections.all():
+        DBTaskResult.objects.using(connection.alias).all().delete()
+
+
+def on_databases(test):
+    mark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+    return pytest.mark.usefixtures("rows")(mark(test))
+
+
 in_test_case = pytest.mark.django_db(databases=["default", "other"])
 
 
