@@ -205,11 +205,15 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
     if known is not None and known.__wrapped__ is receiver:
         return known  # type: ignore[no-any-return]
     is_async = inspect.iscoroutinefunction(receiver)
-    call: Receiver = async_to_sync(receiver) if is_async else receiver
+    run: Receiver = async_to_sync(receiver) if is_async else receiver
 
     def register(**named: Any) -> None:
-        using = named.get("using")
-        transaction.on_commit(partial(call, **named), using=using, robust=robust)
+        def call() -> None:
+            run(**named)
+
+        # Django logs the name of what fails.
+        update_wrapper(call, receiver, updated=())
+        transaction.on_commit(call, using=named.get("using"), robust=robust)
 
     # Without its attributes, one of which may say that it is a coroutine function.
     update_wrapper(register, receiver, updated=())
