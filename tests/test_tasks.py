@@ -677,7 +677,8 @@ def test_on_commit_that_fails(caplog):
     placed.connect(on_commit(fail, robust=True))
     with transaction.atomic():
         placed.send(None)
-    assert "fail in on_commit() (nobody answers)" in caplog.text
+    (record,) = caplog.records
+    assert "nobody answers" in record.getMessage()
     placed.connect(on_commit(fail))
     with pytest.raises(ConnectionError), transaction.atomic():
         placed.send(None)

@@ -41,7 +41,12 @@ def in_celery() -> Iterator[tuple[int, str]]:
     from django.conf import settings
 
     connection = redis.Redis(unix_socket_path=settings.REDIS)
-    messages = [(each, "waiting") for each in connection.lrange("celery", 0, -1)]
+    messages = [
+        (each, "waiting")
+        # There is one for each priority.
+        for queue in connection.keys("default*")
+        for each in connection.lrange(queue, 0, -1)
+    ]
     for each in connection.hvals("unacked"):
         messages.append((json.dumps(json.loads(each)[0]).encode(), "unacknowledged"))
     for message, status in messages:

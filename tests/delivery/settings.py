@@ -26,11 +26,12 @@ USE_TZ = True
 ENGINES = {
     "db": ("django_tasks_db.DatabaseBackend", "django_tasks_db"),
     "rq": ("django_tasks_rq.RQBackend", "django_rq"),
-    "celery": ("django_tasks_celery.CeleryBackend", None),
+    "celery": ("django_tasks_fennel.CeleryBackend", "django_tasks_fennel"),
 }
 BACKEND, APP = ENGINES[DELIVERY_ENGINE]
+INSTALLED_APPS.append(APP)
 TASKS = {"default": {"BACKEND": BACKEND}}
-if APP:
-    INSTALLED_APPS.append(APP)
 RQ_QUEUES = {"default": {"URL": f"unix://{REDIS}"}}
 CELERY_BROKER_URL = f"redis+socket://{REDIS}"
+CELERY_RESULT_BACKEND = f"redis+socket://{REDIS}"
+CELERY_RESULT_EXTENDED = True

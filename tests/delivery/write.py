@@ -15,12 +15,8 @@ class RollBack(Exception):
 
 def main(first: int, last: int) -> None:
     django.setup()
-    from django.conf import settings
-
     from .models import Order
 
-    if settings.DELIVERY_ENGINE == "celery":
-        from . import celery  # noqa: F401
     written = Order.objects.filter(number__range=(first, last)).order_by("number")
     start = written.values_list("number", flat=True).last() or first - 1
     for number in range(start + 1, last + 1):
