@@ -16,10 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from importlib import import_module
-from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    runtime_checkable,
+)
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models.base import ModelBase
@@ -119,6 +128,7 @@ def connect_task(
         raise ValueError(
             f"when={when!r} must be one of: {', '.join(map(repr, get_args(When)))}."
         )
+    get_options()
     is_model = isinstance(signal, ModelSignal) and isinstance(sender, (str, ModelBase))
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
@@ -243,9 +253,11 @@ class TaskReceiver:
         using = named.get("using") or DEFAULT_DB_ALIAS
         if self.when == "commit":
             return self._enqueue_on_commit(using, arguments)
-        if self.when == "transaction":
-            self._check_transaction(using)
-        return self.task.enqueue(**arguments)
+        is_apart = self.when == "transaction" and self._is_apart(using)
+        result = self.task.enqueue(**arguments)
+        if is_apart:
+            self._warn_apart(using)
+        return result
 
     async def areceive(self, **named: Any) -> Any:
         """Do what ``receive()`` does, with ``aenqueue()``.
@@ -262,9 +274,13 @@ class TaskReceiver:
         using = named.get("using") or DEFAULT_DB_ALIAS
         if self.when == "commit":
             return await sync_to_async(self._enqueue_on_commit)(using, arguments)
-        if self.when == "transaction":
-            await sync_to_async(self._check_transaction)(using)
-        return await self.task.aenqueue(**arguments)
+        is_apart = self.when == "transaction" and (
+            await sync_to_async(self._is_apart)(using)
+        )
+        result = await self.task.aenqueue(**arguments)
+        if is_apart:
+            self._warn_apart(using)
+        return result
 
     def find_problem(self) -> str | None:
         """Return why the task can't be in the transaction, as far as it's known."""
@@ -299,17 +315,21 @@ class TaskReceiver:
             )
         return None
 
-    def _check_transaction(self, using: str) -> None:
+    def _is_apart(self, using: str) -> bool:
+        """Return whether there is no transaction; raise if it would be another one."""
         if problem := self._find_problem(using):
             raise ImproperlyConfigured(problem)
-        if transaction.get_autocommit(using):
-            warnings.warn(
-                f"{self.task.module_path} is queued outside a transaction, after the "
-                "data was committed: the task is lost if the process dies in between. "
-                f'Send the signal inside transaction.atomic(using="{using}").',
-                RuntimeWarning,
-                stacklevel=1,
-            )
+        return transaction.get_autocommit(using)
+
+    def _warn_apart(self, using: str) -> None:
+        # After it's queued, as the warning may be made an error.
+        warnings.warn(
+            f"{self.task.module_path} was queued outside a transaction: it would have "
+            "been lost if the process had died after the data was committed. Send the "
+            f'signal inside transaction.atomic(using="{using}").',
+            RuntimeWarning,
+            stacklevel=1,
+        )
 
     def _enqueue_on_commit(self, using: str, arguments: dict[str, Any]) -> None:
         transaction.on_commit(partial(self.task.enqueue, **arguments), using=using)
@@ -366,9 +386,10 @@ def _dispatch_uid(task: Task) -> str:
 
 def _database_of(backend: Any) -> str | None:
     """Return the alias of the database that a backend stores tasks in, if any."""
-    named: str | None = get_options()["TASK_DATABASES"].get(backend.alias)
-    if named is not None:
-        return named
+    # Not by get_options(), which checks it each time: connect_task() has done so.
+    options = getattr(settings, "ALTDISPATCH", {}).get("TASK_DATABASES", {})
+    if backend.alias in options:
+        return cast(str, options[backend.alias])
     package = sys.modules.get("django_tasks_db.backend")
     if package is None or not isinstance(backend, package.DatabaseBackend):
         return None
