@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import Signal
@@ -177,6 +178,39 @@ def test_tutorial(reader):
     reader.write(settings, before)
     reader.add_apps(settings, with_app)
     reader.type(without)
+
+
+def test_work_that_must_happen(reader):
+    (
+        environment,
+        project,
+        models,
+        tasks,
+        app,
+        settings,
+        migrate,
+        buy,
+        purchases,
+        work,
+        on_commit,
+        loss,
+    ) = blocks("tutorial/work-that-must-happen.rst")
+    assert "pip install path/to/altdispatch django-tasks-db" in environment
+    reader.type(project)
+    reader.write("shop/models.py", models)
+    if django.VERSION < (6, 0):
+        tasks = tasks.replace("django.tasks", "django_tasks")
+    reader.write("shop/tasks.py", tasks)
+    reader.write("shop/apps.py", app)
+    reader.append(SETTINGS, settings)
+    reader.type(migrate)
+    reader.write("buy.py", buy)
+    assert reader.type(purchases)[:2] == ["", ""]
+    reader.type(work)
+    before, _ = app.rsplit("connect_task", 1)
+    reader.write("shop/apps.py", before + textwrap.indent(on_commit, " " * 8).strip())
+    *_, worked = reader.type(loss)
+    assert worked == ""
 
 
 def test_readme(project):

@@ -438,6 +438,8 @@ def main() -> int:
         rows[table].append(row)
         print(" | ".join(row), flush=True)
 
+    # So that what was started is stopped then, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         for name, database in {"sqlite": "sqlite3", "postgresql": "postgresql"}.items():
             if name in chosen:

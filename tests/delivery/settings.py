@@ -17,9 +17,14 @@ else:
     DATABASE = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": f"{DELIVERY_FOLDER}/db.sqlite3",
-        "OPTIONS": {"timeout": 120, "transaction_mode": "IMMEDIATE"},
+        "OPTIONS": {
+            "timeout": 120,
+            "transaction_mode": "IMMEDIATE",
+            # Processes are killed, and not the machine.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
     }
-DATABASES = {"default": DATABASE}
+DATABASES = {"default": {**DATABASE, "CONN_MAX_AGE": None}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 
