@@ -347,6 +347,73 @@ def test_helpers(project):
     assert "1 passed" in written, written
 
 
+SHOP_MODELS = """
+from django.db import models
+
+class Order(models.Model):
+    pass
+"""
+SHOP_TASKS = """
+try:
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+
+@task()
+def reindex(order_id, created):
+    print("reindex", order_id, created)
+
+@task()
+def announce(order_id, created):
+    print("announce", order_id, created)
+"""
+# What the samples of the page are about.
+SHOP = """
+import os, django
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+django.setup()
+
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import transaction
+from shop import tasks
+from shop.models import Order
+from shop.tasks import reindex
+
+def task():
+    # It has to be where the worker can import it from.
+    return lambda function: tasks.announce
+"""
+SALE = """
+with transaction.atomic():
+    order = Order.objects.create()
+    cache.set(f"order-{order.pk}", 1)
+    order.save()
+print("cached", cache.get(f"order-{order.pk}"))
+call_command("db_worker", batch=True, interval=0, verbosity=0)
+assert disconnect_task(post_save, reindex, sender=Order)
+"""
+
+
+def test_tasks(project):
+    connected, decorated, databases, in_bulk, on_commit = blocks("reference/tasks.rst")
+    project.run("python manage.py startapp shop")
+    project.write("shop/models.py", SHOP_MODELS)
+    project.write("shop/tasks.py", SHOP_TASKS)
+    backend = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    project.append(SETTINGS, 'INSTALLED_APPS += ["django_tasks_db", "shop"]\n')
+    project.append(SETTINGS, f"TASKS = {backend}\n{databases}")
+    project.run("python manage.py makemigrations shop")
+    project.run("python manage.py migrate")
+    code = (SHOP, connected, decorated, on_commit, in_bulk, SALE)
+    project.write("sale.py", "\n".join(code))
+    tasks = [f"reindex {number} True" for number in (1, 2, 3)]
+    tasks += ["announce 3 True", "announce 3 False", "reindex 3 False"]
+    cached, *written = project.run("python sale.py").splitlines()
+    assert cached == "cached None"
+    assert sorted(written) == sorted(tasks)
+
+
 FILL = """
 from catalogue.models import Book, Shelf
 for number in range(30):

@@ -1,6 +1,7 @@
 """The example project is in order, and the demo tells the truth about it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,13 @@ def test_the_demo_fails_where_receivers_see_something_else(run, tmp_path):
     with_using = [line for line in lines if line.startswith("-") and "using=" in line]
     assert any("audit.receivers: post_save" in line for line in with_using)
     assert not any(line.startswith("+") and "using=" in line for line in lines)
+
+
+def test_receipts_are_lost_only_where_the_task_is_apart(run):
+    process = run(EXAMPLES / "receipts" / "run.py")
+    assert process.returncode == 0, process.stdout + process.stderr
+    stored, on_commit = process.stdout.split('when="commit"')
+    for customer in ("ann", "ben", "dora"):
+        assert re.search(rf"^  {customer} +1 receipt", stored, re.MULTILINE)
+    assert re.search("^  ben +0 receipt", on_commit, re.MULTILINE)
+    assert on_commit.count(" 1 receipt") == 2
