@@ -245,7 +245,7 @@ class TaskReceiver:
 
     def receive(self, **named: Any) -> Any:
         """Queue the task; return its result, or None if it's queued later or not."""
-        if named.get("raw") and not self.raw:
+        if self._is_left_out(named):
             return None
         arguments = self._check_payload(self.payload(**named))
         if arguments is None:
@@ -265,7 +265,7 @@ class TaskReceiver:
         Connections belong to threads: a transaction is looked for where asynchronous
         code has Django's synchronous code run.
         """
-        if named.get("raw") and not self.raw:
+        if self._is_left_out(named):
             return None
         payload: Any = self.payload
         arguments = self._check_payload(await payload(**named))
@@ -281,6 +281,11 @@ class TaskReceiver:
         if is_apart:
             self._warn_apart(using)
         return result
+
+    def _is_left_out(self, named: dict[str, Any]) -> bool:
+        # Other signals may have an argument of that name.
+        is_of_model = isinstance(named["signal"], ModelSignal)
+        return is_of_model and not self.raw and bool(named.get("raw"))
 
     def find_problem(self) -> str | None:
         """Return why the task can't be in the transaction, as far as it's known."""

@@ -578,10 +578,16 @@ def test_asend_and_commit(is_async):
 
 def test_asend_and_fixtures():
     async def apayload(**kwargs):
-        raise AssertionError("it's not to be called")
+        return {}
 
-    connect_task(placed, make("dummy"), payload=apayload, when="now")
-    assert async_to_sync(placed.asend)(None, raw=True)[0][1] is None
+    dummy = make("dummy")
+    for signal in (post_save, placed):
+        connect_task(signal, dummy, payload=apayload, when="now")
+    async_to_sync(post_save.asend)(Tag, instance=None, raw=True)
+    assert in_memory(dummy) == []
+    # There it is something else.
+    async_to_sync(placed.asend)(None, raw=b"bytes")
+    assert in_memory(dummy) == [{}]
 
 
 @on_databases
