@@ -16,13 +16,13 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test pythons fuzz sanitize bench load instructions companions delivery django-suite \
-	postgresql lint types docs dist release-check clean
+.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions delivery \
+	django-suite postgresql lint types docs dist release-check clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
 
-demo: $(VENV)/with-bench ## see the swap at work in a small project, and what it saves
+demo: $(VENV)/with-demo ## see the swap at work in a small project, and what it saves
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]
@@ -49,6 +49,9 @@ load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="
 instructions: $(VENV)/with-bench ## count the instructions of sends, and compare: [ARGS=--update]
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
+deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has frozen, and under uWSGI
+	$(PYTEST) tests/test_deployment.py $(ARGS)
+
 companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
 
@@ -63,23 +66,23 @@ postgresql: $(VENV)/with-postgresql ## run what uses a database on PostgreSQL: [
 	$(BIN)/python tests/postgresql.py $(ARGS)
 
 lint: $(VENV)/with-lint ## check style, and the files that services read
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
-	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 
 types: $(VENV)/with-lint ## check types, also those of a project that uses it
-	$(BIN)/mypy
-	cd tests/downstream && $(abspath $(BIN))/mypy
+	$(BIN)/python -m mypy
+	python="$$(cd $(BIN) && pwd)/python" && cd tests/downstream && "$$python" -m mypy
 
 docs: $(VENV)/with-docs ## build the documentation into docs/_build
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
 	rm -rf dist
 	$(BIN)/python -m build --quiet
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python tests/check_dist.py dist/*
 
 release-check: $(VENV)/with-dist ## check that version, changelog and tag agree, and all of dist

@@ -1,4 +1,4 @@
-"""``python -m altdispatch``: run a program swapped, or what ``manage.py`` does."""
+"""``python -m altdispatch``: run a program swapped, or look at a project."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import zipfile
 from typing import Any
 
 import django
+from django.core.management import handle_default_options
+from django.core.management.base import CommandParser
 
 from . import install, status
 
@@ -24,13 +26,21 @@ MANAGED = {
     "profile": "tell what dispatching costs, on stock Django and swapped",
 }
 
+NO_PROJECT = (
+    "No project is set up. Name its settings with --settings, or in "
+    "DJANGO_SETTINGS_MODULE."
+)
+
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says; leave with an exit code where it's wrong."""
-    if arguments and arguments[0] in MANAGED:
-        manage(arguments)
+    if not arguments or arguments[0] in MANAGED:
+        manage(arguments or ["status"])
         return
-    parser = argparse.ArgumentParser(prog="python -m altdispatch", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m altdispatch",
+        description="Run a program swapped, or look at a project (by default: status).",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
         "run",
@@ -44,7 +54,7 @@ def main(arguments: list[str]) -> None:
     run.add_argument("program", metavar="SCRIPT or MODULE")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
     for name, help in MANAGED.items():
-        commands.add_parser(name, help=f"{help}, in DJANGO_SETTINGS_MODULE's project")
+        commands.add_parser(name, help=help)
     options = parser.parse_args(arguments)
     if not install(force=options.force):
         parser.exit(
@@ -80,10 +90,18 @@ def run_script(path: str) -> None:
 
 def manage(arguments: list[str]) -> None:
     """Do what ``manage.py altdispatch`` does, also where it's not among the apps."""
+    # The command itself reads these when the project is set up.
+    parser = CommandParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--settings")
+    parser.add_argument("--pythonpath")
+    options, _ = parser.parse_known_args(arguments)
+    handle_default_options(options)
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         django.setup()
-    elif arguments[0] != "status":
-        sys.exit("Name the settings of a project in DJANGO_SETTINGS_MODULE.")
+    elif arguments[0] == "status":
+        print(NO_PROJECT, file=sys.stderr)
+    else:
+        sys.exit(NO_PROJECT)
     from .management.commands.altdispatch import Command
 
     Command().run_from_argv(["python -m", "altdispatch", *arguments])

@@ -9,49 +9,36 @@
 #include "_headers/call.h"
 #include "_headers/compat.h"
 #include "_headers/guard.h"
-#include "_headers/index.h"
 #include "_headers/method.h"
-#include "_headers/routes.h"
+#include "_headers/receivers.h"
+#include "_headers/stack.h"
 #include "_headers/state.h"
 #include "_headers/together.h"
 
-/* Look at a signal and its sender. Return whether it's plain all that there is to them,
- * with the signal's attributes. */
+#define DISPATCHER "altdispatch.dispatcher"
+
+/* Return whether a method's function still has the code that it was compiled for: to
+ * assign other code to it is to replace it. */
 static inline int
-look_at_signal(module_state *state, PyObject *signal, PyObject *sender,
-               attributes *attributes)
+has_code(PyObject *self, PyObject *code)
 {
-    return is_plain_type(state, Py_TYPE(signal)) && hashes_unnoticed(sender)
-           && read_attributes(state, signal, attributes)
-           && (Py_IS_TYPE(attributes->receivers,
-                          (PyTypeObject *)state->owned.receivers_type)
-               || PyList_CheckExact(attributes->receivers));
+    PyObject *function = method_function(self);
+    return function != NULL && PyFunction_GET_CODE(function) == code;
 }
 
-/* Find the receivers of `sender`. After FOUND and NOBODY, dismiss() is due, also for
- * the asynchronous ones; if these are not asked for, it's UNKNOWN who there is. */
-static answer
-find_crowd(module_state *state, attributes *signal, PyObject *sender, crowd *crowd,
-           struct crowd *asynchronous)
+/* Return the sender that has_listeners() is asked for, borrowed; NULL, without an error,
+ * if the call isn't plainly right. */
+static inline PyObject *
+get_asked_sender(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *routes = NULL;
-    gather_nobody(crowd);
-    if (asynchronous != NULL) {
-        gather_nobody(asynchronous);
+    if (count == 2) {
+        return args[1];
     }
-    /* Making a reference may collect garbage, which may run any code. */
-    PyObject *module = Py_NewRef(state->module);
-    PyObject *receivers = Py_NewRef(signal->receivers);
-    PyObject *lock = Py_NewRef(signal->lock);
-    answer answer = recall(state, signal, sender, &routes);
-    Py_DECREF(lock);
-    Py_DECREF(receivers);
-    if (answer == FOUND) {
-        answer = resolve(state, routes, crowd, asynchronous);
-        Py_DECREF(routes);
+    PyObject *defaults = PyFunction_GET_DEFAULTS(method_function(self));
+    if (count != 1 || defaults == NULL || PyTuple_GET_SIZE(defaults) != 1) {
+        return NULL;
     }
-    Py_DECREF(module);
-    return answer;
+    return PyTuple_GET_ITEM(defaults, 0);
 }
 
 /* `def has_listeners(self, sender=None)` */
@@ -60,145 +47,46 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
               PyObject *names)
 {
     module_state *state = the_state;
-    Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
-    attributes attributes;
-    crowd crowd, asynchronous;
-    if (state != NULL && names == NULL && (count == 1 || count == 2)) {
-        PyObject *sender = count == 2 ? args[1] : Py_None;
-        if (look_at_signal(state, args[0], sender, &attributes)) {
-            answer answer =
-                find_crowd(state, &attributes, sender, &crowd, &asynchronous);
-            if (answer == FAILED) {
-                return NULL;
-            }
-            if (answer != UNKNOWN) {
-                dismiss(&crowd);
-                dismiss(&asynchronous);
-                return PyBool_FromLong(answer == FOUND);
-            }
+    if (state != NULL && names == NULL && has_code(self, state->owned.has_listeners)) {
+        PyObject *sender =
+            get_asked_sender(self, args, PyVectorcall_NARGS(flagged_count));
+        living_receivers living = {.only_counted = 1};
+        lookup_result result =
+            sender == NULL ? UNKNOWN
+                           : find_living(state, args[0], sender, &living, NULL);
+        if (result != UNKNOWN) {
+            return result == FAILED ? NULL : PyBool_FromLong(result == FOUND);
         }
     }
     return call_python(self, args, flagged_count, names);
 }
 
-/* Append `(receiver, response)` and let go of the response. */
-static inline int
-append_response(PyObject *responses, PyObject *receiver, PyObject *response)
-{
-    PyObject *pair = PyTuple_New(2);
-    if (pair == NULL) {
-        Py_DECREF(response);
-        return -1;
-    }
-    PyTuple_SET_ITEM(pair, 0, Py_NewRef(receiver));
-    PyTuple_SET_ITEM(pair, 1, response);
-    Py_ssize_t count = PyList_GET_SIZE(responses);
-    if (count < ((PyListObject *)responses)->allocated) {
-        Py_SET_SIZE(responses, count + 1);
-        PyList_SET_ITEM(responses, count, pair);
-        return 0;
-    }
-    int failed = PyList_Append(responses, pair);
-    Py_DECREF(pair);
-    return failed;
-}
-
-/* Return a new empty list with room for so many items. */
-static inline PyObject *
-new_responses(Py_ssize_t count)
-{
-    PyObject *responses = PyList_New(count);
-    if (responses != NULL) {
-        Py_SET_SIZE(responses, 0);
-    }
-    return responses;
-}
-
-/* Have the error that a receiver raised logged, and return it; NULL with an error if
- * it isn't one that is caught, or if logging fails. */
-static PyObject *
-log_failure(module_state *state, PyObject *signal, PyObject *receiver)
-{
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return NULL;
-    }
-    PyObject *error = take_raised_exception();
-    /* As in an `except` clause: sys.exc_info() tells of it meanwhile. What is handled
-     * already may be so further out: a generator that's running isn't to keep that. */
-    PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(NULL);
-    PyObject *outer = PyErr_GetHandledException();
-    if (outer == handled) {
-        Py_CLEAR(handled);
-    }
-    Py_XDECREF(outer);
-    PyErr_SetHandledException(error);
-    PyObject *logged = PyObject_CallMethodObjArgs(
-        signal, state->names.log_robust_failure, receiver, error, NULL);
-    PyErr_SetHandledException(handled);
-    Py_XDECREF(handled);
-    if (logged == NULL) {
-        Py_DECREF(error);
-        return NULL;
-    }
-    Py_DECREF(logged);
-    return error;
-}
-
-/* Call the receivers, and return a list of what they answered. */
-static PyObject *
-call_crowd(module_state *state, call *call, crowd *crowd, int robust)
-{
-    PyObject *responses = new_responses(crowd->count);
-    if (responses == NULL || set_out_arguments(call) < 0) {
-        Py_XDECREF(responses);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < crowd->count; i++) {
-        PyObject *response = call_receiver(call, crowd->items[i]);
-        if (response == NULL && robust) {
-            response = log_failure(state, call->signal, crowd->items[i]);
-        }
-        if (response == NULL
-            || append_response(responses, crowd->items[i], response) < 0) {
-            Py_DECREF(responses);
-            return NULL;
-        }
-    }
-    return responses;
-}
-
 /* Return the responses to a send that is plain in all regards. NULL without an error:
  * it isn't, and nothing has been done. */
 static inline PyObject *
-dispatch(module_state *state, call *call, int robust)
+dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
+         PyObject *names, int robust)
 {
-    attributes attributes;
-    if (!look_at_signal(state, call->signal, call->sender, &attributes)
-        || call->signal == state->owned.needs_frame) {
-        return NULL;
-    }
-    if (PyList_GET_SIZE(attributes.receivers) == 0) {
+    living_receivers living = {.only_synchronous = 1};
+    int is_empty = 0;
+    /* The arguments go on to the receivers as they are: the sender is the second. */
+    lookup_result result = find_living(state, args[0], args[1], &living, &is_empty);
+    if (result == NOBODY) {
         return PyList_New(0);
     }
-    crowd crowd;
-    PyObject *responses = NULL;
-    /* A receiver may do anything, even let go of the module. */
-    PyObject *module = Py_NewRef(state->module);
-    answer answer = find_crowd(state, &attributes, call->sender, &crowd, NULL);
-    if (answer == NOBODY) {
-        responses = PyList_New(0);
-        dismiss(&crowd);
-    }
-    else if (answer == FOUND) {
-        if (Py_EnterRecursiveCall(" while sending a signal") == 0) {
-            responses = call_crowd(state, call, &crowd, robust);
+    if (result == FOUND) {
+        int failed = enter_level();
+        if (failed == 0) {
+            failed = call_all(state, living.lists[0], args,
+                              flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names,
+                              robust);
             Py_LeaveRecursiveCall();
         }
-        dismiss(&crowd);
+        if (failed < 0) {
+            clear_living(&living);
+        }
     }
-    Py_DECREF(module);
-    return responses;
+    return living.lists[0];
 }
 
 static inline PyObject *
@@ -206,18 +94,18 @@ send_or_call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
                     PyObject *names, int robust)
 {
     module_state *state = the_state;
-    call call;
-    int begun = 0;
-    if (state != NULL) {
-        begun =
-            begin_call(state, &call, args, PyVectorcall_NARGS(flagged_count), names);
-    }
-    if (begun < 0) {
-        return NULL;
-    }
-    if (begun) {
-        PyObject *responses = dispatch(state, &call, robust);
-        end_call(&call);
+    if (state != NULL
+        && has_code(self, robust ? state->owned.send_robust : state->owned.send)) {
+        PyObject *outgoing =
+            get_outgoing_names(state, PyVectorcall_NARGS(flagged_count), names);
+        PyObject *responses = NULL;
+        if (outgoing != NULL && args[0] != state->owned.needs_frame) {
+            /* A receiver may do anything, even let go of the module. */
+            PyObject *module = Py_NewRef(state->module);
+            responses = dispatch(state, args, flagged_count, outgoing, robust);
+            Py_DECREF(module);
+        }
+        Py_XDECREF(outgoing);
         if (responses != NULL || PyErr_Occurred()) {
             return responses;
         }
@@ -240,104 +128,72 @@ send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
     return send_or_call_python(self, args, flagged_count, names, 1);
 }
 
-/* Return a list of the receivers, which are dismissed; NULL with an error. */
-static PyObject *
-list_crowd(crowd *crowd)
-{
-    PyObject *living = PyList_New(crowd->count);
-    for (Py_ssize_t i = 0; living != NULL && i < crowd->count; i++) {
-        PyList_SET_ITEM(living, i, Py_NewRef(crowd->items[i]));
-    }
-    dismiss(crowd);
-    return living;
-}
-
 /* `def _live_receivers(self, sender)` */
 static PyObject *
 live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
                PyObject *names)
 {
     module_state *state = the_state;
-    attributes attributes;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
-        && look_at_signal(state, args[0], args[1], &attributes)) {
-        crowd crowd, asynchronous;
-        answer answer = find_crowd(state, &attributes, args[1], &crowd, &asynchronous);
-        if (answer == FAILED) {
+        && has_code(self, state->owned.live_receivers)) {
+        living_receivers living = {0};
+        lookup_result result = find_living(state, args[0], args[1], &living, NULL);
+        if (result == FAILED) {
             return NULL;
         }
-        if (answer != UNKNOWN) {
-            PyObject *sync_receivers = list_crowd(&crowd);
-            PyObject *async_receivers = list_crowd(&asynchronous);
+        if (result != UNKNOWN) {
             /* Either may be NULL, with an error. */
-            return Py_BuildValue("NN", sync_receivers, async_receivers);
+            for (int i = 0; i < 2; i++) {
+                if (living.lists[i] == NULL) {
+                    living.lists[i] = PyList_New(0);
+                }
+            }
+            return Py_BuildValue("NN", living.lists[0], living.lists[1]);
         }
     }
     return call_python(self, args, flagged_count, names);
 }
 
-/* `def compile(function)`: return what to use in the place of a function of one of the
- * names below, which was made for this; another function is returned as it is. */
+/* `def compile(function)`: return what to use in the place of a function, if it has the
+ * code of one of those above; another function is returned as it is. */
 static PyObject *
 speedups_compile(PyObject *module, PyObject *function)
 {
-    static const struct {
-        const char *name;
+    module_state *state = PyModule_GetState(module);
+    const struct {
+        PyObject *code;
         vectorcallfunc vectorcall;
     } compiled[] = {
-        {"has_listeners", has_listeners},
-        {"send", send},
-        {"send_robust", send_robust},
-        {"_live_receivers", live_receivers},
+        {state->owned.has_listeners, has_listeners},
+        {state->owned.send, send},
+        {state->owned.send_robust, send_robust},
+        {state->owned.live_receivers, live_receivers},
     };
     if (!PyFunction_Check(function)) {
         return PyErr_Format(PyExc_TypeError, "%R is no function", function);
     }
-    PyObject *name = ((PyFunctionObject *)function)->func_name;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(compiled); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, compiled[i].name) == 0) {
-            return new_method(PyModule_GetState(module), function,
-                              compiled[i].vectorcall);
+        if (compiled[i].code == PyFunction_GET_CODE(function)) {
+            return new_method(state, function, compiled[i].vectorcall);
         }
     }
     return Py_NewRef(function);
 }
 
-/* Find where in the objects of a class one of its slots is. */
-static int
-find_slot(PyObject *type, const char *name, Py_ssize_t *offset)
+/* `def scan(receivers, sender_key)` */
+static PyObject *
+speedups_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *slot = PyObject_GetAttrString(type, name);
-    if (slot == NULL) {
-        return -1;
+    module_state *state = PyModule_GetState(module);
+    if (count != 2 || state->owned.scan == NULL) {
+        PyErr_SetString(PyExc_TypeError, "scan() takes receivers and a sender key");
+        return NULL;
     }
-    if (!Py_IS_TYPE(slot, &PyMemberDescr_Type)) {
-        PyErr_Format(PyExc_ImportError, "%R has no slot %s", type, name);
-        Py_DECREF(slot);
-        return -1;
+    PyObject *routes = scan(state, args[0], args[1]);
+    if (routes != NULL || PyErr_Occurred()) {
+        return routes;
     }
-    *offset = ((PyMemberDescrObject *)slot)->d_member->offset;
-    Py_DECREF(slot);
-    return 0;
-}
-
-/* Find the C function of a method without arguments that a class in C has. */
-static int
-find_method(PyObject *type, const char *name, PyCFunction *function)
-{
-    PyObject *method = PyObject_GetAttrString(type, name);
-    if (method == NULL) {
-        return -1;
-    }
-    if (!Py_IS_TYPE(method, &PyMethodDescr_Type)
-        || ((PyMethodDescrObject *)method)->d_method->ml_flags != METH_NOARGS) {
-        PyErr_Format(PyExc_ImportError, "%R is not as expected", method);
-        Py_DECREF(method);
-        return -1;
-    }
-    *function = ((PyMethodDescrObject *)method)->d_method->ml_meth;
-    Py_DECREF(method);
-    return 0;
+    return PyObject_Vectorcall(state->owned.scan, args, 2, NULL);
 }
 
 static int
@@ -347,27 +203,26 @@ load_names(owned_names *names)
         PyObject **name;
         const char *text;
     } texts[] = {
-        {&names->clear_dead_receivers, "_clear_dead_receivers"},
+        {&names->receivers, "receivers"},
+        {&names->lock, "lock"},
+        {&names->use_caching, "use_caching"},
+        {&names->sender_receivers_cache, "sender_receivers_cache"},
+        {&names->dead_receivers, "_dead_receivers"},
         {&names->acquire, "acquire"},
+        {&names->class_, "__class__"},
+        {&names->clear_dead_receivers, "_clear_dead_receivers"},
         {&names->context, "context"},
         {&names->data, "data"},
-        {&names->dead_receivers, "_dead_receivers"},
         {&names->eager_start, "eager_start"},
-        {&names->find_index, "find_index"},
         {&names->func, "__func__"},
         {&names->live_receivers, "_live_receivers"},
-        {&names->lock, "lock"},
-        {&names->log_robust_failure, "_log_robust_failure"},
+        {&names->locked, "locked"},
         {&names->loop, "loop"},
         {&names->make_id, "_make_id"},
-        {&names->receivers, "receivers"},
         {&names->ref, "ref"},
         {&names->release, "release"},
-        {&names->remove, "_remove"},
         {&names->sender, "sender"},
-        {&names->sender_receivers_cache, "sender_receivers_cache"},
         {&names->signal, "signal"},
-        {&names->use_caching, "use_caching"},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(texts); i++) {
         *texts[i].name = PyUnicode_InternFromString(texts[i].text);
@@ -379,75 +234,73 @@ load_names(owned_names *names)
     return names->signal_and_sender == NULL ? -1 : 0;
 }
 
+/* Return what is found on a path of names, those of attributes after that of a module. */
+static PyObject *
+find_object(const char *module, const char *const *names)
+{
+    PyObject *object = PyImport_ImportModule(module);
+    for (; object != NULL && *names != NULL; names++) {
+        Py_SETREF(object, PyObject_GetAttrString(object, *names));
+    }
+    return object;
+}
+
 static int
 load_objects(owned_objects *owned)
 {
     const struct {
         PyObject **object;
         const char *module;
-        const char *name;
+        const char *names[4];
     } objects[] = {
-        {&owned->receivers_type, "altdispatch.receivers", "Receivers"},
-        {&owned->routes_type, "altdispatch.receivers", "Routes"},
-        {&owned->none_id, "altdispatch.receivers", "NONE_ID"},
-        {&owned->make_id, "altdispatch.dispatcher", "_make_id"},
-        {&owned->no_receivers, "altdispatch.dispatcher", "NO_RECEIVERS"},
-        {&owned->stock, "django.dispatch.dispatcher", "__dict__"},
-        {&owned->weakref, "weakref", "__dict__"},
-        {&owned->own_live_receivers, "altdispatch.dispatcher", "OWN_LIVE_RECEIVERS"},
-        {&owned->own_clear_dead_receivers, "altdispatch.dispatcher",
-         "OWN_CLEAR_DEAD_RECEIVERS"},
-        {&owned->needs_frame, "django.core.signals", "setting_changed"},
-        {&owned->cache_type, "weakref", "WeakKeyDictionary"},
-        {&owned->weak_method_type, "weakref", "WeakMethod"},
-        {&owned->lock_type, "_thread", "LockType"},
-        {&owned->task_type, "altdispatch.together", "Task"},
-        {&owned->as_coroutine, "altdispatch.together", "as_coroutine"},
-        {&owned->make_coroutines, "altdispatch.dispatcher", "make_coroutines"},
+        {&owned->has_listeners, DISPATCHER, {"Signal", "has_listeners", "__code__"}},
+        {&owned->send, DISPATCHER, {"Signal", "send", "__code__"}},
+        {&owned->send_robust, DISPATCHER, {"Signal", "send_robust", "__code__"}},
+        {&owned->live_receivers, DISPATCHER, {"Signal", "_live_receivers", "__code__"}},
+        {&owned->receivers_type, "altdispatch.receivers", {"Receivers"}},
+        {&owned->scan, "altdispatch.receivers", {"scan"}},
+        {&owned->make_id, DISPATCHER, {"_make_id"}},
+        {&owned->no_receivers, DISPATCHER, {"NO_RECEIVERS"}},
+        {&owned->log_failure, DISPATCHER, {"log_failure"}},
+        {&owned->own_live_receivers, DISPATCHER, {"OWN_LIVE_RECEIVERS"}},
+        {&owned->own_clear_dead_receivers, DISPATCHER, {"OWN_CLEAR_DEAD_RECEIVERS"}},
+        {&owned->make_coroutines, DISPATCHER, {"make_coroutines"}},
+        {&owned->stock, "django.dispatch.dispatcher", {"__dict__"}},
+        {&owned->needs_frame, "django.core.signals", {"setting_changed"}},
+        {&owned->weakref, "weakref", {"__dict__"}},
+        {&owned->cache_type, "weakref", {"WeakKeyDictionary"}},
+        {&owned->weak_method_type, "weakref", {"WeakMethod"}},
+        {&owned->lock_type, "_thread", {"LockType"}},
+        {&owned->task_type, "altdispatch.together", {"Task"}},
+        {&owned->task_done, "altdispatch.together", {"Task", "done"}},
+        {&owned->task_result, "altdispatch.together", {"Task", "result"}},
+        {&owned->as_coroutine, "altdispatch.together", {"as_coroutine"}},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
-        PyObject *module = PyImport_ImportModule(objects[i].module);
-        if (module == NULL) {
-            return -1;
-        }
-        *objects[i].object = PyObject_GetAttrString(module, objects[i].name);
-        Py_DECREF(module);
+        *objects[i].object = find_object(objects[i].module, objects[i].names);
         if (*objects[i].object == NULL) {
             return -1;
         }
     }
-    owned->task_done = PyObject_GetAttrString(owned->task_type, "done");
-    owned->task_result = PyObject_GetAttrString(owned->task_type, "result");
-    return owned->task_done == NULL || owned->task_result == NULL ? -1 : 0;
+    return 0;
 }
 
+/* Find what the fast path counts on: how long an entry is, and where slots are. */
 static int
 load_layout(module_state *state)
 {
-    const struct {
-        PyObject *type;
-        const char *name;
-        Py_ssize_t *offset;
-    } slots[] = {
-        {state->owned.receivers_type, "memory", &state->memory},
-        {state->owned.weak_method_type, "_func_ref", &state->weak_method_function},
-        {state->owned.weak_method_type, "_meth_type", &state->weak_method_kind},
-    };
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(slots); i++) {
-        if (find_slot(slots[i].type, slots[i].name, slots[i].offset) < 0) {
-            return -1;
-        }
-    }
-    PyObject *releases = PyImport_ImportModule("altdispatch.releases");
-    PyObject *length =
-        releases == NULL ? NULL : PyObject_GetAttrString(releases, "ENTRY_LENGTH");
-    Py_XDECREF(releases);
+    static const char *const names[] = {"ENTRY_LENGTH", NULL};
+    PyObject *length = find_object("altdispatch.releases", names);
     if (length == NULL) {
         return -1;
     }
-    /* A route is an entry without its lookup key. */
-    state->route_length = PyLong_AsSsize_t(length) - 1;
+    state->entry_length = PyLong_AsSsize_t(length);
     Py_DECREF(length);
+    PyObject *weak_method = state->owned.weak_method_type;
+    state->weak_method_function = find_slot(weak_method, "_func_ref");
+    state->weak_method_kind = find_slot(weak_method, "_meth_type");
+    state->owned.object_class = Py_XNewRef(
+        type_attribute(&PyBaseObject_Type, state->names.class_));
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -457,26 +310,19 @@ speedups_exec(PyObject *module)
     if (the_state != NULL) {
         PyErr_SetString(PyExc_ImportError,
                         "another interpreter of this process has it, or an earlier "
-                        "import");
+                        "import. Where each application has an interpreter, as with "
+                        "uWSGI and mod_wsgi, give each a process of its own");
         return -1;
     }
     module_state *state = PyModule_GetState(module);
-    state->owned.index_type = PyType_FromModuleAndSpec(module, &index_spec, NULL);
-    if (state->owned.index_type == NULL
-        || PyModule_AddType(module, (PyTypeObject *)state->owned.index_type) < 0) {
-        return -1;
-    }
 #if PY_VERSION_HEX < 0x030C0000
     state->owned.method_type = PyType_FromModuleAndSpec(module, &method_spec, NULL);
     if (state->owned.method_type == NULL) {
         return -1;
     }
 #endif
-    if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0) {
-        return -1;
-    }
-    if (load_layout(state) < 0
-        || find_method(state->owned.lock_type, "locked", &state->locked) < 0) {
+    if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0
+        || load_layout(state) < 0) {
         return -1;
     }
     state->module = module;
@@ -528,6 +374,9 @@ static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
                "Return what to use in the place of the function.")},
+    {"scan", (PyCFunction)(void (*)(void))speedups_scan, METH_FASTCALL,
+     PyDoc_STR("scan($module, receivers, sender_key, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.receivers does.")},
     {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
      METH_FASTCALL,
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"

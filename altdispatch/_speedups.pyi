@@ -1,7 +1,7 @@
 from types import FunctionType
 
 from .dispatcher import make_coroutines as make_coroutines
-from .receivers import Index as Index
+from .receivers import scan as scan
 from .together import start as start
 
 def compile(function: FunctionType) -> FunctionType: ...

@@ -8,11 +8,12 @@ from typing import Any
 
 import django
 from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.dispatch import Signal
 
 from . import implementations
-from .listing import list_repeated
-from .swap import is_installed, status
-from .tasks import list_task_receivers
+from .listing import find_repeated, find_task_receivers
+from .naming import find_importable_signals
+from .swap import find_slowed, is_installed, read_source
 
 
 @register
@@ -20,14 +21,24 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
     """Warn where ``ready()`` swapped nothing."""
     if is_installed():
         return []
+    if read_source() is None:
+        reason = (
+            "Django is installed without its source files, by which it would know the "
+            "signal dispatcher."
+        )
+        hint = "Install Django with its .py files"
+    else:
+        reason = (
+            "it does not know the signal dispatcher of this Django "
+            f"({django.get_version()})."
+        )
+        hint = "See whether a newer altdispatch supports this Django"
     return [
         Warning(
-            "altdispatch has swapped nothing: it does not know the signal "
-            f"dispatcher of this Django ({django.get_version()}).",
+            f"altdispatch has swapped nothing: {reason}",
             hint=(
-                "Signals are dispatched by Django, as without altdispatch. See "
-                "whether a newer altdispatch supports this Django, or set "
-                'ALTDISPATCH = {"FORCE": True} after running your tests with it.'
+                f"Signals are dispatched by Django, as without altdispatch. {hint}, or "
+                'set ALTDISPATCH = {"FORCE": True} after running your tests with it.'
             ),
             id="altdispatch.W001",
         )
@@ -61,25 +72,36 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register
-def check_fast_path_is_on(**kwargs: Any) -> list[CheckMessage]:
-    """Tell what somebody has put in the place of the look-up of receivers."""
+def check_signals(**kwargs: Any) -> list[CheckMessage]:
+    """Report patched methods, receivers connected twice, and tasks that fail."""
+    # Found once for all: it's what takes the time.
+    signals = find_importable_signals()
     return [
-        Info(
-            f"What {owner} sends is not dispatched as fast as it could be: {patch} "
-            "looks up the receivers.",
-            hint=(
-                "Nothing is wrong with that: it is called each time, as by Django. If "
-                "what it is for can be turned off, it is faster without."
-            ),
-            id="altdispatch.I003",
-        )
-        for owner, patch in status().slowed.items()
+        *_report_patches(signals),
+        *_report_repeated(signals),
+        *_report_tasks(signals),
     ]
 
 
-@register
-def check_receivers_are_connected_once(**kwargs: Any) -> list[CheckMessage]:
-    """Tell which receivers of an app are called more than once for a send."""
+def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
+    if not is_installed():
+        return []
+    return [
+        Info(
+            f"{owner} takes the slow path: {patch}, of the package "
+            f"{patch.partition('.')[0]!r}, replaces its look-up of receivers.",
+            hint=(
+                "Nothing is wrong. The package's function is called for each send, as "
+                "by Django, and the fast path is off for as long as it is there. "
+                "Sentry's SDK replaces the look-up with signals_spans=False too."
+            ),
+            id="altdispatch.I003",
+        )
+        for owner, patch in find_slowed(signals).items()
+    ]
+
+
+def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Info(
             f"{signal} calls {receiver.receiver} more than once for each send: the "
@@ -91,19 +113,17 @@ def check_receivers_are_connected_once(**kwargs: Any) -> list[CheckMessage]:
             ),
             id="altdispatch.I004",
         )
-        for signal, receiver in list_repeated()
+        for signal, receiver in find_repeated(signals)
     ]
 
 
-@register
-def check_tasks_are_in_the_transaction(**kwargs: Any) -> list[CheckMessage]:
-    """Refuse tasks that should be in a transaction, and can't be."""
+def _report_tasks(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Error(
             problem,
             hint="Sends that would queue it raise an error.",
             id="altdispatch.E006",
         )
-        for receiver in list_task_receivers()
+        for receiver in find_task_receivers(signals)
         if (problem := receiver.find_problem()) is not None
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -13,7 +12,6 @@ import django.dispatch.dispatcher
 
 from . import receivers as routing
 from .bridges import call_from_async, run_from_sync
-from .receivers import NONE_ID, Index, Receivers, Routes
 from .releases import (
     REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
@@ -64,18 +62,6 @@ class Signal(django.dispatch.Signal):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, use_caching: bool = False) -> None:
-        """Make a signal without receivers.
-
-        With ``use_caching``, the receivers of each sender are kept for its next
-        send; senders must then be hashable and weak referenceable.
-        """
-        self.receivers = routing.Receivers()
-        self.lock = threading.Lock()
-        self.use_caching = use_caching
-        self.sender_receivers_cache = weakref.WeakKeyDictionary() if use_caching else {}
-        self._dead_receivers = False
-
     def connect(
         self,
         receiver: Receiver,
@@ -119,11 +105,28 @@ class Signal(django.dispatch.Signal):
         is_async = stock.iscoroutinefunction(receiver)
         # One bound method for both references: it's a sixth of what an entry takes.
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
+        # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
+        # as what has to be cleared then would be noticed already.
+        owner = None
         if weak:
-            receiver, _owner = _weak_reference(receiver, report)
+            kind: Any = weakref.ref
+            if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
+                kind = weakref.WeakMethod
+            if REFERENCES_REPORT:
+                receiver = kind(receiver, report)
+            else:
+                owner = receiver if kind is weakref.ref else receiver.__self__
+                receiver = kind(receiver)
+                weakref.finalize(owner, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
-            entry = lookup_key, receiver, _sender_reference(sender, report), is_async
+            sender_ref = None
+            if sender is not None:
+                try:
+                    sender_ref = weakref.ref(sender, report)
+                except TypeError:
+                    pass
+            entry = lookup_key, receiver, sender_ref, is_async
         else:
             entry = lookup_key, receiver, is_async
         with self.lock:
@@ -151,12 +154,13 @@ class Signal(django.dispatch.Signal):
             lookup_key = stock._make_id(receiver), stock._make_id(sender)
         with self.lock:
             self._clear_dead_receivers()
-            disconnected = routing.remove(self, lookup_key)
+            removed = routing.remove(self, lookup_key)
             cache: Any = self.sender_receivers_cache
             if type(cache) is not _CACHE_TYPE or cache.data:
                 # An empty one, too, would raise and catch a KeyError.
                 cache.clear()
-        return disconnected
+        # It goes after the lock: the receiver's finalizer may use the signal.
+        return removed is not None
 
     def has_listeners(self, sender: Any = None) -> bool:
         """Return whether a send from ``sender`` would call anything."""
@@ -175,31 +179,26 @@ class Signal(django.dispatch.Signal):
         if not self.receivers:
             return []
         # For a caching signal, as most of Django's are, this is what the method
-        # _live_receivers() would do, without the call and the second look-up.
+        # _live_receivers() would do, without looking up the sender a second time.
         cache: Any = self.sender_receivers_cache
+        routes = None
         if type(cache) is _CACHE_TYPE:
             routes = cache.data.get(weakref.ref(sender))
             if routes is NO_RECEIVERS:
                 return []
         elif cache.get(sender) is NO_RECEIVERS:
             return []
-        else:
-            routes = None
         if (
-            type(routes) is Routes
+            routes is not None
             and self.use_caching
             and not self._dead_receivers
             and type(self)._live_receivers in OWN_LIVE_RECEIVERS
             and "_live_receivers" not in self.__dict__
-            and (short_cut := routes.memory) is not None
-            and ((sender_ref := short_cut[1]) is None or sender_ref() is not None)
+            # It may count how often it is looked up.
+            and (kind := type(sender)).__hash__ is object.__hash__
+            and kind.__eq__ is object.__eq__
         ):
-            sync_receivers = []
-            for reference in short_cut[0]:
-                receiver = reference()
-                if receiver is not None:
-                    sync_receivers.append(receiver)
-            async_receivers = None
+            sync_receivers, async_receivers = routing.resolve(routes)
         else:
             sync_receivers, async_receivers = self._live_receivers(sender)
         responses = []
@@ -288,9 +287,7 @@ class Signal(django.dispatch.Signal):
     def _live_receivers(self, sender: Any) -> tuple[list[Receiver], list[Receiver]]:
         # Both lists are new: callers change them.
         routes: Any = None
-        if self._dead_receivers:
-            pass
-        elif self.use_caching:
+        if self.use_caching and not self._dead_receivers:
             cache: Any = self.sender_receivers_cache
             if type(cache) is _CACHE_TYPE:
                 routes = cache.data.get(weakref.ref(sender))
@@ -298,16 +295,11 @@ class Signal(django.dispatch.Signal):
                 routes = cache.get(sender)
             if routes is NO_RECEIVERS:
                 return [], []
-        else:
-            routes = _recall(self, sender)
         if routes is None:
             with self.lock:
                 self._clear_dead_receivers()
                 routes = routing.find_routes(self, stock._make_id(sender))
                 if self.use_caching:
-                    if not routing.hashes_as_it_compares(sender):
-                        # It may count how often it is looked up.
-                        routes.memory = None
                     self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
         return routing.resolve(routes)
 
@@ -328,39 +320,6 @@ class Signal(django.dispatch.Signal):
 #: themselves, and what is put into Django's class in their place.
 OWN_LIVE_RECEIVERS = [Signal._live_receivers]
 OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
-
-_NO_ROUTES = Routes(())
-
-
-def _recall(signal: Signal, sender: Any) -> Routes | None:
-    """Return the routes to ``sender`` of a signal that doesn't cache, if known."""
-    receivers = signal.receivers
-    if (
-        type(receivers) is not Receivers
-        or stock._make_id is not _make_id
-        or type(signal)._clear_dead_receivers not in OWN_CLEAR_DEAD_RECEIVERS
-        or "_clear_dead_receivers" in signal.__dict__
-    ):
-        return None
-    try:
-        if signal.lock.locked():
-            return None
-    except AttributeError:
-        # A lock of somebody else's, an RLock maybe.
-        return None
-    if not receivers:
-        return _NO_ROUTES
-    index: Any = receivers.memory
-    if (
-        type(index) is not Index
-        or not index.plain
-        or not index.complete
-        or index.length != len(receivers)
-    ):
-        return None
-    sender_key = id(sender)
-    return index.routes.get(sender_key if sender_key in index.buckets else NONE_ID)
-
 
 # What stands between a send and its receivers, other than the loops in send() and
 # send_robust(): functions of their own, as a closure in there would slow all sends.
@@ -388,6 +347,20 @@ def _call_robust(
             response = error
         responses.append((receiver, response))
     return responses
+
+
+def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
+    """Log the error of a receiver that compiled code has called, as a handler of it.
+
+    It's raised once more, for ``sys.exc_info()`` to have it meanwhile and to have after
+    it what it had before. The error must not look different for that.
+    """
+    traceback, context = error.__traceback__, error.__context__
+    try:
+        raise error
+    except Exception:
+        error.__traceback__, error.__context__ = traceback, context
+        signal._log_robust_failure(receiver, error)
 
 
 def make_coroutines(
@@ -460,35 +433,6 @@ async def _answer(
 
 async def _answer_nothing() -> Responses:
     return []
-
-
-def _weak_reference(receiver: Receiver, report: Receiver) -> tuple[Any, Any]:
-    """Return a weak reference to ``receiver`` whose death is reported.
-
-    And with it what has to live until the receiver is connected. Up to 6.0 that
-    is the receiver: one that nothing else refers to dies after connect(). From
-    6.1 it dies before it is in the list.
-    """
-    kind: Any = weakref.ref
-    owner: Any = receiver
-    if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
-        kind = weakref.WeakMethod
-        owner = receiver.__self__
-    if REFERENCES_REPORT:
-        return kind(receiver, report), None
-    reference = kind(receiver)
-    weakref.finalize(owner, report)
-    return reference, owner
-
-
-def _sender_reference(sender: Any, report: Receiver) -> Any:
-    """Return a weak reference to ``sender``, or None if it can't have any."""
-    if sender is None:
-        return None
-    try:
-        return weakref.ref(sender, report)
-    except TypeError:
-        return None
 
 
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:

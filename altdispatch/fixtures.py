@@ -35,7 +35,7 @@ def connect_receiver() -> Iterator[Callable[..., Callable[..., Any]]]:
 
 
 @pytest.fixture
-def record_signal() -> Iterator[Callable[..., list[Sent]]]:
+def record_signals() -> Iterator[Callable[..., list[Sent]]]:
     """A function that takes what ``recorded()`` takes; it returns the list of sends.
 
     .. versionadded:: 0.2

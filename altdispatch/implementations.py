@@ -6,7 +6,9 @@ the methods that cost most; what is unusual about them, it leaves to those in Py
 
 from __future__ import annotations
 
+import glob
 import os
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from .dispatcher import (
     Signal,
     make_coroutines,
 )
-from .receivers import Index
+from .receivers import scan
 from .together import start
 
 Compile = Callable[[FunctionType], FunctionType]
@@ -35,8 +37,8 @@ class Implementation(NamedTuple):
             Why it's this one.
         Signal
             The class of its signals.
-        Index
-            That of the index of its receivers.
+        scan
+            How the receivers of a sender are found in a list that has no index.
         make_coroutines, start
             How its asynchronous receivers are called, and started.
         compile
@@ -47,7 +49,7 @@ class Implementation(NamedTuple):
     name: str
     reason: str
     Signal: type[Signal]
-    Index: type[Index]
+    scan: Callable[..., list[Any]]
     make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
@@ -81,30 +83,23 @@ def _is_set(variable: str) -> bool:
 
 def _compiled() -> Implementation:
     """Return the one with the extension; raise ImportError if that can't be had."""
-    from . import _speedups
+    # Not `from . import`, whose error for a missing module is no ModuleNotFoundError.
+    import altdispatch._speedups as _speedups
 
     methods = {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
-    written_after = {method.__code__ for method in methods.values()}
-
-    def compile(function: FunctionType) -> FunctionType:
-        # Not one that somebody has put in the place of a method since.
-        if function.__code__ in written_after:
-            return _speedups.compile(function)
-        return function
-
     contents = {
         "__doc__": Signal.__doc__,
         "__module__": "altdispatch",
-        **{name: graft(method, method, compile) for name, method in methods.items()},
+        **{name: graft(method, method, _speedups.compile) for name, method in methods.items()},
     }
     return Implementation(
         name="c",
         reason="the extension is there",
         Signal=type("Signal", (Signal,), contents),
-        Index=_speedups.Index,
+        scan=_speedups.scan,
         make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
-        compile=compile,
+        compile=_speedups.compile,
     )
 
 
@@ -114,10 +109,41 @@ def in_python(reason: str) -> Implementation:
         name="python",
         reason=reason,
         Signal=Signal,
-        Index=Index,
+        scan=scan,
         make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
+    )
+
+
+def _why_not_built() -> str:
+    """Return why there is no extension for this Python, and how to get it."""
+    # Slow to import, and rarely needed.
+    import sysconfig
+
+    if sys.implementation.name != "cpython":
+        return "the extension was not built: it is only for CPython"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return (
+            "the extension was not built: it is only for Python with the GIL, and this "
+            "is a free-threaded build"
+        )
+    pattern = os.path.join(glob.escape(os.path.dirname(__file__)), "_speedups.*")
+    others = [
+        os.path.basename(path)
+        for path in glob.glob(pattern)
+        if path.endswith((".so", ".pyd"))
+    ]
+    if others:
+        return (
+            f"the extension was not built for this Python, but for another ({others[0]}"
+            "): install altdispatch with this Python"
+        )
+    return (
+        "the extension was not built: when altdispatch was installed there was no C "
+        "compiler, there were no headers of this Python, or compiling failed. To see "
+        "which, install it again with ALTDISPATCH_REQUIRE_SPEEDUPS=1 and pip's "
+        "--force-reinstall --no-cache-dir"
     )
 
 
@@ -137,7 +163,7 @@ def _choose() -> Implementation:
         try:
             return _compiled()
         except ModuleNotFoundError:
-            reason = "the extension was not built"
+            reason = _why_not_built()
         except ImportError as error:
             reason = f"the extension can't be loaded: {error}"
     if _is_set("ALTDISPATCH_REQUIRE_SPEEDUPS"):
@@ -150,6 +176,6 @@ def _choose() -> Implementation:
 
 #: The one in use.
 in_use = _choose()
-receivers.new_index = in_use.Index
+receivers.scan = in_use.scan
 dispatcher.make_coroutines = in_use.make_coroutines
 together.start = in_use.start

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import functools
 import gc
-import inspect
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from types import CodeType, MethodType
+from typing import Any
 
 import django.dispatch.dispatcher
 from django.apps import AppConfig, apps
-from django.db.models.base import Model, ModelBase
+from django.db.models.base import ModelBase
+from django.db.models.options import Options
 from django.dispatch import Signal
 
-from .naming import dotted, module_of, name_signals
+from .naming import (
+    dotted,
+    find_importable_signals,
+    find_in_class,
+    module_of,
+    name_signals,
+    stored,
+)
 from .patches import find_signals
-from .releases import WATCHES_SENDERS
-from .tasks import task_receiver_of
+from .releases import ENTRY_LENGTH, WATCHES_SENDERS
+from .tasks import TaskReceiver, task_receiver_of
 
 # Any, as what is used of it is private.
 stock: Any = django.dispatch.dispatcher
@@ -113,17 +121,24 @@ def list_repeated() -> list[tuple[str, Connection]]:
 
     .. versionadded:: 0.2
     """
+    return find_repeated(find_importable_signals())
+
+
+def find_repeated(signals: Iterable[Signal]) -> list[tuple[str, Connection]]:
+    """Return what ``list_repeated()`` does, of these signals."""
     found = []
-    for signal in find_signals():
+    for signal in signals:
         seen = set()
         for entry, receiver in _living(signal):
-            key = stock._make_id(receiver), entry[0][1]
+            key = _identity(receiver), entry[0][1]
             if key in seen:
                 found.append((signal, entry, receiver))
             seen.add(key)
-    signals = [signal for signal, _, _ in found]
-    names = name_signals(signals)
-    senders = _senders(signals)
+    if not found:
+        return []
+    repeated = [signal for signal, _, _ in found]
+    names = name_signals(repeated)
+    senders = _senders(repeated)
     return [
         (names[id(signal)], connection)
         for signal, entry, receiver in found
@@ -132,11 +147,53 @@ def list_repeated() -> list[tuple[str, Connection]]:
     ]
 
 
+def _entries(signal: Signal) -> list[Any]:
+    """Return the entries of a signal that are as ``connect()`` makes them."""
+    try:
+        entries = [*signal.receivers]
+    except Exception:
+        # Its __init__() wasn't called, or its class computes them.
+        return []
+    return [
+        entry
+        for entry in entries
+        if type(entry) is tuple
+        and len(entry) == ENTRY_LENGTH
+        and type(entry[0]) is tuple
+        and len(entry[0]) == 2
+        and _is_id(entry[0][1])
+    ]
+
+
+def _is_id(key: Any) -> bool:
+    """Return whether it's what Django knows a receiver or sender by."""
+    return type(key) is int or (
+        type(key) is tuple and all(type(each) is int for each in key)
+    )
+
+
+def _identity(receiver: Any) -> tuple[int, ...]:
+    """Return what is the same each time for a bound method, and any other object."""
+    if type(receiver) is MethodType:
+        return id(receiver.__self__), id(receiver.__func__)
+    return (id(receiver),)
+
+
+def find_task_receivers(signals: list[Signal]) -> list[TaskReceiver]:
+    """Return what is connected for tasks to ``signals``."""
+    return [
+        found
+        for signal in signals
+        for _, receiver in _living(signal)
+        if (found := task_receiver_of(receiver)) is not None
+    ]
+
+
 def _living(signal: Signal) -> Iterator[tuple[Any, Any]]:
     """Give each entry of a signal whose receiver is alive, with that."""
-    for entry in [*signal.receivers]:
+    for entry in _entries(signal):
         receiver: Any = entry[1]
-        if isinstance(receiver, weakref.ReferenceType):
+        if issubclass(type(receiver), weakref.ReferenceType):
             receiver = receiver()
         if receiver is not None:
             yield entry, receiver
@@ -147,31 +204,64 @@ def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
     queued = task_receiver_of(receiver)
     function = _function(queued.task.func if queued else receiver)
     app = apps.get_containing_app_config(module_of(function))
-    code = getattr(function, "__code__", None)
+    code = stored(function, "__code__")
+    is_python = type(code) is CodeType
     return Connection(
         receiver=dotted(function),
-        file=code and code.co_filename,
-        line=code and code.co_firstlineno,
+        file=code.co_filename if is_python else None,
+        line=code.co_firstlineno if is_python else None,
         app=app.label if app else None,
         sender=_name_of_sender(sender_key, senders),
         weak=entry[1] is not receiver,
-        asynchronous=entry[-1],
-        dispatch_uid=None if first == stock._make_id(receiver) else repr(first),
+        asynchronous=entry[-1] is True,
+        dispatch_uid=None if _is_key_of(first, receiver) else _represent(first),
         task=queued.when if queued else None,
     )
 
 
+def _is_key_of(key: Any, receiver: Any) -> bool:
+    """Return whether ``connect()`` made the key of the receiver, without a uid."""
+    if not _is_id(key):
+        return False
+    if key in (id(receiver), _identity(receiver)):
+        return True
+    try:
+        # It asks a proxy of a method for __func__, as it did when it made the key.
+        return bool(key == stock._make_id(receiver))
+    except Exception:
+        return False
+
+
+def _represent(dispatch_uid: Any) -> str:
+    try:
+        return repr(dispatch_uid)
+    except Exception:
+        return f"a {dotted(type(dispatch_uid))}"
+
+
 def _function(receiver: Any) -> Any:
-    """Return what is written somewhere, of what may have been made of it."""
-    while True:
-        receiver = inspect.unwrap(receiver)
-        if isinstance(receiver, functools.partial):
-            receiver = receiver.func
-        elif hasattr(receiver, "__qualname__"):
+    """Return the function that is written somewhere, of what has been made of it.
+
+    It's the class where that can't be told.
+    """
+    cls = type(receiver)
+    seen: set[int] = set()
+    while id(receiver) not in seen:
+        seen.add(id(receiver))
+        wrapped = stored(receiver, "__wrapped__")
+        if wrapped is not None:
+            receiver = wrapped
+        elif type(receiver) is MethodType:
+            receiver = receiver.__func__
+        elif issubclass(type(receiver), functools.partial):
+            receiver = vars(functools.partial)["func"].__get__(receiver)
+        elif type(stored(receiver, "__qualname__")) is str:
             return receiver
         else:
             # An object that can be called.
-            receiver = type(receiver).__call__
+            cls = type(receiver)
+            receiver = find_in_class(cls, "__call__")
+    return cls
 
 
 def _senders(signals: list[Signal]) -> dict[Any, Any]:
@@ -180,7 +270,7 @@ def _senders(signals: list[Signal]) -> dict[Any, Any]:
     Before Django 6.0 that's an id, by which it is looked for among all classes and
     apps: they live as long as their receivers.
     """
-    entries = [entry for signal in signals for entry in signal.receivers]
+    entries = [entry for signal in signals for entry in _entries(signal)]
     if WATCHES_SENDERS:
         return {key: ref() for (_, key), _, ref, _ in entries if ref is not None}
     wanted = {key for (_, key), *_ in entries}
@@ -195,11 +285,14 @@ def _name_of_sender(key: Any, senders: dict[Any, Any]) -> str | None:
     if key == stock.NONE_ID:
         return None
     sender = senders.get(key)
-    if isinstance(sender, ModelBase):
-        return cast(type[Model], sender)._meta.label
-    if isinstance(sender, AppConfig):
-        return sender.name
-    if isinstance(sender, type):
+    if issubclass(type(sender), ModelBase):
+        options = stored(sender, "_meta")
+        # Model itself has none.
+        return options.label if type(options) is Options else dotted(sender)
+    if issubclass(type(sender), AppConfig):
+        name = stored(sender, "name")
+        return name if type(name) is str else f"a {dotted(type(sender))}"
+    if issubclass(type(sender), type):
         return dotted(sender)
     # Its repr() may be long, or query a database.
     return "an object" if sender is None else f"a {dotted(type(sender))}"

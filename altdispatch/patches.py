@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.dispatch import Signal
 
 from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS
+from .naming import find_subclasses, read_class, read_instance, read_mro
 
 # What each of these methods has to be.
 _NEEDED: dict[str, list[Any]] = {
@@ -22,16 +24,23 @@ def find_signals() -> list[Signal]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Signal)]
 
 
-def find_patches() -> list[tuple[Any, Any]]:
+def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
     """Return what takes the fast path away, after the class or signal that has it.
 
-    That is while the dispatcher is swapped. Otherwise it's Django's own methods.
+    These are the methods of ``signals``, and of all classes of signals, that are in the
+    way while the dispatcher is swapped. Otherwise Django's own methods are.
     """
-    signals = find_signals()
-    classes = {base for signal in signals for base in type(signal).__mro__}
+    classes = {
+        id(base): base for cls in find_subclasses(Signal) for base in read_mro(cls)
+    }
+    owners: list[tuple[Any, Mapping[str, Any]]] = [
+        (cls, read_class(cls)) for cls in classes.values()
+    ]
+    owners += [(signal, read_instance(signal)) for signal in signals]
     return [
-        (owner, vars(owner)[name])
-        for owner in (*classes, *signals)
+        (owner, variables[name])
+        for owner, variables in owners
         for name, own in _NEEDED.items()
-        if name in vars(owner) and vars(owner)[name] not in own
+        # A patch may be equal to anything.
+        if name in variables and not any(variables[name] is each for each in own)
     ]

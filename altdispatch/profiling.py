@@ -175,6 +175,9 @@ def profile(work: Work, tell: Callable[[str], None]) -> Profile:
 
     ``tell`` is called with what is done next. Raise ``Failed`` if the work does.
     """
+    if getattr(sys, "frozen", False):
+        # sys.executable is the program itself, which would be run again.
+        raise Failed("A frozen program has no interpreter to profile the work in.")
     tell(f"{work}: counting")
     counted = _run(work, "counted", [])
     kinds = [[kind for kind, _ in signal["kinds"]] for signal in counted["signals"]]

@@ -1,25 +1,27 @@
-"""The list behind ``Signal.receivers``, and the index that routes a signal by it.
+"""The list behind ``Signal.receivers``: how entries are added, removed and found.
 
-Django scans the whole list for every connect, every disconnect, and every send
-whose answer it doesn't have in its cache. ``Receivers`` is the same list with
-an index beside it, by which each of them finds what concerns it alone.
+A short list is scanned, as Django scans it. A long one becomes a ``Receivers``: the same
+list with an index, which tells where the entries of a sender are, and the one of a lookup
+key. Building an index costs as much as some scans, so it's built only for a list that has
+been scanned that often without an edit.
 
-The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as
-programs may do to the list what they like; it is made again when it is next
-needed. An entry that ``connect()`` would not have put there, or whose key may be
-equal to one of another hash, can't be indexed: as long as there is one, the list
-is scanned as Django does. So is a list that somebody else may edit.
+The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as programs
+may do to the list what they like. It only has numbers and keys: an entry dies with its
+place in the list.
 
-The functions that take a signal expect the caller to hold ``signal.lock``.
+The functions that take a signal expect the caller to hold ``signal.lock``. None of them
+lets go of the last reference to an entry: its finalizer may use the signal.
 """
 
 from __future__ import annotations
 
+import datetime
 import functools
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+import uuid
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType
 
 from .releases import ENTRY_LENGTH, WATCHES_SENDERS
@@ -27,50 +29,76 @@ from .releases import ENTRY_LENGTH, WATCHES_SENDERS
 if TYPE_CHECKING:
     from .dispatcher import Signal
 
-#: The sender key of those that want every sender, as in Django's dispatcher.
+#: The sender key of receivers that get every sender's signals, as in Django.
 NONE_ID = id(None)
 
-T = TypeVar("T")
 #: ``(lookup_key, receiver, sender_ref, is_async)``; no ``sender_ref`` on 5.2.
 Entry = tuple[Any, ...]
-#: An entry without its ``lookup_key``: what a send has to know of it.
+#: An entry without its ``lookup_key``: what Django caches for a sender.
 Route = tuple[Any, ...]
-#: ``(serial, entry)``: see ``Index``.
-Numbered = tuple[int, Entry]
 #: ``(id of the receiver or dispatch_uid, id of the sender)``
 LookupKey = tuple[Any, Any]
 
+# The longest list that is only scanned, and how often a longer one is scanned before it
+# gets an index: building one takes about as long.
+_MOST_SCANNED = 60
+_MOST_SCANS = 16
 
-class _Remembering(list[T]):
-    """A list with something remembered about it, until it is edited.
 
-    To a program it is a list: what it gives when copied, sliced, added to
-    another list or pickled is a plain one.
+class Receivers(list[Entry]):
+    """The entries of a signal with many of them, and their index.
+
+    To a program it is a list: what it gives when copied, sliced, added to another list
+    or pickled is a plain one.
     """
 
     __slots__ = ("memory",)
 
-    def __init__(self, items: Iterable[T] = ()) -> None:
-        self.memory: Any = None
-        list.__init__(self, items)
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        #: The index; or how often the list was scanned since its last edit; or None
+        #: if it can't be indexed.
+        self.memory: Index | int | None = 0
+        list.__init__(self, entries)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return list, (), None, iter(self)
+
+    def find_index(self) -> Index | None:
+        """Return the index, or None where the list has to be scanned."""
+        memory = self.memory
+        if isinstance(memory, Index):
+            if memory.length == len(self):
+                return memory
+            # Edited by a function in C, behind our back.
+            self.memory = memory = 0
+        if memory is None:
+            return None
+        if memory < _MOST_SCANS:
+            self.memory = memory + 1
+            return None
+        index = Index()
+        # In place before the entries are read: an edit meanwhile, by another thread or
+        # in the course of a garbage collection, drops it there.
+        self.memory = index
+        if index.fill(tuple(self)):
+            return index
+        self.memory = None
+        return None
 
 
 def _forgetting(name: str) -> Callable[..., Any]:
     edit = getattr(list, name)
 
     @functools.wraps(edit)
-    def edit_and_forget(self: _Remembering[Any], *args: Any, **kwargs: Any) -> Any:
-        # Before, so that what the edit removes dies with it, in the list's order.
-        self.memory = None
+    def edit_and_forget(self: Receivers, *args: Any, **kwargs: Any) -> Any:
+        # Before, so that no look-up meanwhile relies on the index.
+        self.memory = 0
         try:
             return edit(self, *args, **kwargs)
         finally:
-            # And after, as it may have been made anew meanwhile. Also after an
-            # error: sort() fails with the list half sorted.
-            self.memory = None
+            # And after, as it may have been built anew meanwhile. Also after an error:
+            # sort() fails with the list half sorted.
+            self.memory = 0
 
     return edit_and_forget
 
@@ -89,282 +117,133 @@ for _name in (
     "reverse",
     "sort",
 ):
-    setattr(_Remembering, _name, _forgetting(_name))
+    setattr(Receivers, _name, _forgetting(_name))
 
 
-class Receivers(_Remembering[Entry]):
-    """The entries of a signal. What it remembers is their index."""
-
-    __slots__ = ()
-
-    def find_index(self) -> Index | None:
-        """Return the index, or None where the list has to be scanned."""
-        index: Index | None = self.memory
-        if index is None or len(self) != index.length:
-            # In place before the entries are read: an edit meanwhile, by another
-            # thread or in the course of a garbage collection, drops it there.
-            self.memory = index = new_index()
-            index.fill(tuple(self))
-        return index if index.covers(self) else None
+# Types whose values are equal only to values of the same hash. A NaN is found by its
+# identity in a dict, as in a tuple that is compared.
+_VALUE_TYPES = frozenset(
+    {int, str, bytes, bool, type(None), float, uuid.UUID, datetime.date}
+)
 
 
-class Routes(_Remembering[Route]):
-    """The routes of a sender. What it remembers is how to resolve them at once.
-
-    That is the weak references to the receivers, and the one to the sender they
-    registered for, if any did. There is no such short cut if a receiver is held
-    strongly or asynchronous, or if they registered for more than one sender.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        super().__init__(routes)
-        self.memory = _short_cut(self)
-
-
-def _short_cut(routes: Iterable[Route]) -> tuple[list[Any], Any] | None:
-    references = []
-    sender_refs = {}
-    for route in routes:
-        receiver = route[0]
-        if route[-1] or not isinstance(receiver, ReferenceType):
-            return None
-        references.append(receiver)
-        if WATCHES_SENDERS and (sender_ref := route[1]) is not None:
-            sender_refs[id(sender_ref())] = sender_ref
-    if len(sender_refs) > 1:
-        return None
-    return references, next(iter(sender_refs.values()), None)
-
-
-def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
-    """Return the synchronous and the asynchronous receivers that live."""
-    short_cut = routes.memory if type(routes) is Routes else None
-    if short_cut is None:
-        return _resolve_each(routes)
-    references, sender_ref = short_cut
-    if sender_ref is not None and sender_ref() is None:
-        return _resolve_each(routes)
-    receivers = []
-    for reference in references:
-        receiver = reference()
-        if receiver is not None:
-            receivers.append(receiver)
-    return receivers, []
-
-
-if WATCHES_SENDERS:
-
-    def _resolve_each(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
-        sync_receivers: list[Any] = []
-        async_receivers: list[Any] = []
-        for receiver, sender_ref, is_async in routes:
-            if isinstance(receiver, ReferenceType):
-                receiver = receiver()
-                if receiver is None:
-                    continue
-            if sender_ref is not None and sender_ref() is None:
-                continue
-            (async_receivers if is_async else sync_receivers).append(receiver)
-        return sync_receivers, async_receivers
-
-    def _scan(receivers: Iterable[Entry]) -> Iterator[tuple[LookupKey, Route]]:
-        for lookup_key, receiver, sender_ref, is_async in receivers:
-            yield lookup_key, (receiver, sender_ref, is_async)
-
-else:
-
-    def _resolve_each(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
-        sync_receivers: list[Any] = []
-        async_receivers: list[Any] = []
-        for receiver, is_async in routes:
-            if isinstance(receiver, ReferenceType):
-                receiver = receiver()
-                if receiver is None:
-                    continue
-            (async_receivers if is_async else sync_receivers).append(receiver)
-        return sync_receivers, async_receivers
-
-    def _scan(receivers: Iterable[Entry]) -> Iterator[tuple[LookupKey, Route]]:
-        for lookup_key, receiver, is_async in receivers:
-            yield lookup_key, (receiver, is_async)
-
-
-# Types whose values are equal only to values of the same hash, and to themselves,
-# which not every float is.
-_VALUE_TYPES = frozenset({int, str, bytes, bool, type(None)})
-
-
-# How deep a tuple may have tuples in it: far below what hashing it can bear.
-_MOST_LEVELS = 5
-
-
-def hashes_as_it_compares(key: object, levels: int = _MOST_LEVELS) -> bool:
+def hashes_as_it_compares(key: object) -> bool:
     """Return whether a dict finds ``key`` where a scan with ``==`` would.
 
-    True only of what can't tell either: neither runs code of a program's own.
+    Where it does, comparing runs no program's code either.
     """
-    kind = type(key)
-    if kind is tuple:
-        for part in key:  # type: ignore[attr-defined]
-            if type(part) not in _VALUE_TYPES and (
-                levels == 0 or not hashes_as_it_compares(part, levels - 1)
-            ):
-                return False
-        return True
-    if kind in _VALUE_TYPES:
-        return True
-    return kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
+    if type(key) is tuple:
+        return all(type(part) in _VALUE_TYPES for part in key)
+    return type(key) in _VALUE_TYPES
 
 
 class Index:
-    """Where in a list of receivers those of a sender, and a single one, are.
+    """Where the entries of a sender are in a list, and the one of a lookup key.
 
-    Every entry gets a serial number when it is added, counted from 0 for the
-    first in the list. Its position is that number less the count of entries
-    before it that have been taken out since.
+    Every entry gets a serial number when it is added. Its position in the list is that
+    number less the count of entries before it that have been taken out since.
     """
 
-    __slots__ = (
-        "buckets",
-        "complete",
-        "first",
-        "gone",
-        "length",
-        "next",
-        "plain",
-        "routes",
-        "worn",
-    )
+    __slots__ = ("by_key", "by_sender", "first", "gone", "length")
 
     def __init__(self) -> None:
         #: How many entries the list has.
         self.length = 0
-        #: Whether all of them are in the index.
-        self.complete = False
-        #: Whether all sender keys are ids, none the pair of ids of a method.
-        self.plain = True
-        #: By sender key: (serial, entry) if there is one, else a dict of them by
-        #: receiver key.
-        self.buckets: dict[Any, Numbered | dict[Any, Numbered]] = {}
-        #: sender key -> what a send from it has to know, until the next change
-        self.routes: dict[Any, Routes] = {}
-        #: The serial that the entry at position 0 would have if none were gone,
-        #: and the one of the next entry.
+        #: The serial of an entry by its lookup key. None if there is a key whose
+        #: equality is a program's: connect() and disconnect() scan the list then.
+        self.by_key: dict[LookupKey, int] | None = {}
+        #: The serials of a sender's entries, ascending; a single one without a list.
+        self.by_sender: dict[Any, Any] = {}
+        #: The serial that the entry at position 0 would have if none were gone.
         self.first = 0
-        self.next = 0
-        #: The serials between them of the entries that are gone, ascending.
+        #: The serials after it of the entries that are gone, ascending.
         self.gone: list[int] = []
-        #: Whether counting them costs more than a new index.
-        self.worn = False
 
-    def fill(self, entries: tuple[Entry, ...]) -> None:
-        """Add ``entries``; complete only if every one of them can be indexed."""
+    def fill(self, entries: tuple[Entry, ...]) -> bool:
+        """Add ``entries``; return False if they aren't what ``connect()`` adds."""
         for entry in entries:
-            if not self._can_hold(entry):
-                break
-            self.add(entry)
-        else:
-            self.complete = True
-        self.length = len(entries)
-
-    def covers(self, receivers: Receivers) -> bool:
-        """Return whether the index is good for ``receivers``, whose memory it is.
-
-        The length tells where a function in C has edited the list behind its back.
-        """
-        return self.complete and self.length == len(receivers)
-
-    def _can_hold(self, entry: Entry) -> bool:
-        if type(entry) is not tuple or len(entry) != ENTRY_LENGTH:
-            return False
-        key = entry[0]
-        if type(key) is not tuple or len(key) != 2 or not hashes_as_it_compares(key):
-            return False
-        return not self.has(key)
-
-    def add(self, entry: Entry) -> None:
-        """Add what is appended to the list."""
-        receiver_key, sender_key = entry[0]
-        numbered = self.next, entry
-        bucket = self.buckets.get(sender_key)
-        if bucket is None:
-            self.buckets[sender_key] = numbered
-            self.plain = self.plain and type(sender_key) is int
-        elif isinstance(bucket, dict):
-            bucket[receiver_key] = numbered
-        else:
-            self.buckets[sender_key] = {bucket[1][0][0]: bucket, receiver_key: numbered}
-        self.next += 1
-        self.length += 1
-        self.routes = {}
+            if not _is_usual(entry) or self.has(entry[0]):
+                return False
+            self.add(entry[0])
+        return True
 
     def has(self, lookup_key: LookupKey) -> bool:
-        """Return whether there is an entry with ``lookup_key``."""
-        receiver_key, sender_key = lookup_key
-        bucket = self.buckets.get(sender_key)
-        if isinstance(bucket, dict):
-            return receiver_key in bucket
-        return bucket is not None and bucket[1][0][0] == receiver_key
+        """Return whether there is an entry with ``lookup_key``, as far as it's known."""
+        return (
+            self.by_key is not None
+            and hashes_as_it_compares(lookup_key[0])
+            and lookup_key in self.by_key
+        )
 
-    def take_out(self, lookup_key: LookupKey) -> tuple[int, Entry] | None:
-        """Forget the entry with ``lookup_key``.
-
-        Return the position that it has in the list and the entry, or None if
-        there is none.
-        """
+    def add(self, lookup_key: LookupKey) -> None:
+        """Add what is appended to the list."""
         receiver_key, sender_key = lookup_key
-        bucket = self.buckets.get(sender_key)
-        if isinstance(bucket, dict):
-            if receiver_key not in bucket:
-                return None
-            serial, entry = bucket.pop(receiver_key)
-            if len(bucket) == 1:
-                self.buckets[sender_key] = bucket.popitem()[1]
+        serial = self.first + self.length + len(self.gone)
+        if not hashes_as_it_compares(receiver_key):
+            self.by_key = None
+        elif self.by_key is not None:
+            self.by_key[lookup_key] = serial
+        serials = self.by_sender.get(sender_key)
+        if serials is None:
+            self.by_sender[sender_key] = serial
+        elif type(serials) is list:
+            serials.append(serial)
         else:
-            if bucket is None or bucket[1][0][0] != receiver_key:
-                return None
-            serial, entry = self.buckets.pop(sender_key)
+            self.by_sender[sender_key] = [serials, serial]
+        self.length += 1
+
+    def take_out(self, lookup_key: LookupKey) -> int:
+        """Forget the entry with ``lookup_key``, which is known; return its position."""
+        assert self.by_key is not None
+        serial = self.by_key.pop(lookup_key)
+        position = serial - self.first - bisect_left(self.gone, serial)
+        self._forget(serial, lookup_key[1])
+        return position
+
+    def take_out_at(self, position: int, sender_key: Any) -> None:
+        """Forget the entry at ``position``, where keys have an equality of their own."""
+        serial = self.first + position
+        for gone in self.gone:
+            serial += gone <= serial
+        self._forget(serial, sender_key)
+
+    def _forget(self, serial: int, sender_key: Any) -> None:
+        serials = self.by_sender[sender_key]
+        if type(serials) is list and len(serials) > 1:
+            del serials[bisect_left(serials, serial)]
+        else:
+            del self.by_sender[sender_key]
         self.length -= 1
-        self.routes = {}
         if serial == self.first and not self.gone:
             # In the order of connecting, as many programs disconnect.
             self.first += 1
-            return 0, entry
-        gone_before = bisect_left(self.gone, serial)
-        self.gone.insert(gone_before, serial)
-        self.worn = len(self.gone) > 2 * self.length + 100
-        return serial - self.first - gone_before, entry
+        else:
+            insort(self.gone, serial)
 
-    def find_routes(self, sender_key: Any) -> Routes:
-        """Return the routes of those that want this sender, or every sender."""
-        numbered: list[Numbered] = []
+    def is_worn(self) -> bool:
+        """Return whether so many are gone that a new index costs less."""
+        return len(self.gone) > 2 * self.length + 100
+
+    def find_positions(self, sender_key: Any) -> list[int]:
+        """Return where the entries of a sender are, and those for every sender."""
+        found: list[int] = []
         for key in {sender_key, NONE_ID}:
-            bucket = self.buckets.get(key)
-            if isinstance(bucket, dict):
-                numbered += bucket.values()
-            elif bucket is not None:
-                numbered.append(bucket)
-        # By the serials, which come first and never tie.
-        numbered.sort()
-        return Routes([entry[1:] for _, entry in numbered])
-
-    def remember_routes(self, sender_key: Any) -> Routes:
-        """Return the same, worked out once until the next change."""
-        # A change meanwhile begins a new dict: this answer can't get into it.
-        remembered = self.routes
-        if sender_key not in self.buckets:
-            # So that a sender nobody registered for leaves nothing behind.
-            sender_key = NONE_ID
-        routes = remembered.get(sender_key)
-        if routes is None:
-            routes = remembered[sender_key] = self.find_routes(sender_key)
-        return routes
+            serials = self.by_sender.get(key, ())
+            found += serials if type(serials) is not int else (serials,)
+        found.sort()
+        first, gone = self.first, self.gone
+        return [serial - first - bisect_left(gone, serial) for serial in found]
 
 
-#: Makes an index: this one in Python, or its compiled twin.
-new_index: Callable[[], Index] = Index
+def _is_usual(entry: Any) -> bool:
+    """Return whether ``connect()`` might have made an entry."""
+    return (
+        type(entry) is tuple
+        and len(entry) == ENTRY_LENGTH
+        and type(entry[0]) is tuple
+        and len(entry[0]) == 2
+        and hashes_as_it_compares(entry[0][1])
+    )
 
 
 def _is_shared(held: dict[str, Any]) -> bool:
@@ -378,16 +257,15 @@ def _is_shared(held: dict[str, Any]) -> bool:
 def _find_index(signal: Signal) -> Index | None:
     """Return the index of the signal's receivers, or None where there is none.
 
-    A plain list, from before the swap or put there by a program, is replaced
-    by a ``Receivers`` unless there are other references to it.
+    A plain list that is long is replaced by a ``Receivers``, unless there are other
+    references to it: edits by these would not be seen.
     """
     receivers = signal.receivers
     if type(receivers) is Receivers:
-        index: Index | None = receivers.memory
-        if index is not None and index.complete and index.length == len(receivers):
-            return index  # As covers() says, without the call.
         return receivers.find_index()
-    del receivers  # It would count as somebody else's reference.
+    if type(receivers) is not list or len(receivers) <= _MOST_SCANNED:
+        return None
+    del receivers  # It would count as another reference.
     held = vars(signal)
     if type(held.get("receivers")) is not list or _is_shared(held):
         return None
@@ -399,106 +277,187 @@ def add(signal: Signal, entry: Entry) -> None:
     """Append ``entry`` to the receivers, unless its lookup key is there."""
     lookup_key = entry[0]
     index = _find_index(signal)
-    receivers: Any = signal.receivers
-    if index is None or not (
-        (type(lookup_key[0]) is int and type(lookup_key[1]) is int)
-        or hashes_as_it_compares(lookup_key)
+    if (
+        index is not None
+        and index.by_key is not None
+        and hashes_as_it_compares(lookup_key[0])
     ):
-        if not any(key == lookup_key for key, _ in _scan(receivers)):
-            receivers.append(entry)
-    elif not index.has(lookup_key):
-        list.append(receivers, entry)
-        index.add(entry)
-
-
-def remove(signal: Signal, lookup_key: LookupKey) -> bool:
-    """Remove the first entry with ``lookup_key``; return whether there was one."""
+        if lookup_key in index.by_key:
+            return
+    elif _has_key(signal.receivers, lookup_key):
+        return
     receivers: Any = signal.receivers
-    index = receivers.memory if type(receivers) is Receivers else None
-    if index is None or not index.complete or index.length != len(receivers):
-        # As covers() says, without the call: this is to be no slower than a scan that
-        # finds the entry at the front.
-        del receivers  # It would count as somebody else's reference.
-        index = _find_index(signal)
-        receivers = signal.receivers
-    if index is not None and (
-        (type(lookup_key[0]) is int and type(lookup_key[1]) is int)
-        or hashes_as_it_compares(lookup_key)
-    ):
-        found = index.take_out(lookup_key)
-        if found is None:
-            return False
-        position, entry = found
-        if receivers[position] is entry:
-            list.pop(receivers, position)
-            if index.worn:
-                receivers.memory = None
-            return True
-        # Sorted, or the like, by a function in C behind the index's back.
-        receivers.memory = None
-    for position, (key, *_) in enumerate(receivers):
-        if key == lookup_key:
-            del receivers[position]
-            return True
-    return False
+    if type(receivers) is not Receivers:
+        receivers.append(entry)
+        return
+    list.append(receivers, entry)
+    # Comparing keys may have run a program's code, which may have edited the list.
+    if index is not None and index is receivers.memory:
+        index.add(lookup_key)
 
 
-def find_routes(signal: Signal, sender_key: Any) -> Routes:
-    """Return the routes of those that want this sender, or every sender.
+def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
+    """Remove the first entry with ``lookup_key`` and return it, None if there's none.
 
-    They come in the order of connecting. The list may be the index's own: it is
-    not to be changed, or given away.
+    The caller lets go of it when the lock is released.
     """
     index = _find_index(signal)
-    if index is None or not hashes_as_it_compares(sender_key):
-        return Routes(
-            [
-                route
-                for (_, wanted), route in _scan(signal.receivers)
-                if wanted == NONE_ID or wanted == sender_key
-            ]
-        )
-    if signal.use_caching:
-        return index.find_routes(sender_key)
-    return index.remember_routes(sender_key)
+    receivers: Any = signal.receivers
+    if (
+        index is not None
+        and index.by_key is not None
+        and hashes_as_it_compares(lookup_key[0])
+    ):
+        if lookup_key not in index.by_key:
+            return None
+        position = index.take_out(lookup_key)
+        entry: Entry = receivers[position]
+        if entry[0] == lookup_key:
+            list.pop(receivers, position)
+            if index.is_worn():
+                receivers.memory = 0
+            return entry
+        # Sorted, or the like, by a function in C behind the index's back.
+        receivers.memory, index = 0, None
+    for position in range(len(receivers)):
+        entry = signal.receivers[position]
+        if type(entry) is tuple and entry:
+            key = entry[0]
+        else:
+            key, *_ = entry  # Not what connect() adds: Django's error is due.
+        if key == lookup_key:
+            if index is not None and index is receivers.memory:
+                index.take_out_at(position, key[1])
+                list.pop(receivers, position)
+            else:
+                del signal.receivers[position]
+            return entry
+    return None
 
 
-def drop_dead(signal: Signal) -> None:
-    """Give the signal a new list, without what is dead in the present one."""
-    receivers = signal.receivers
-    living: list[Entry] = []
-    dead: list[Entry] = []
-    for entry in receivers:
-        (dead if _is_dead(entry) else living).append(entry)
-    replacement = Receivers(living)
-    if type(receivers) is Receivers:
-        # The old list, if anybody keeps it, can do without its index.
-        index, receivers.memory = receivers.memory, None
-        if index is not None and index.covers(receivers):
-            for entry in dead:
-                index.take_out(entry[0])
-            if not index.worn:
-                replacement.memory = index
-    signal.receivers = replacement
+def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
+    """Return the routes of the receivers of a sender, in the order of connecting."""
+    index = _find_index(signal)
+    if index is not None and hashes_as_it_compares(sender_key):
+        positions = index.find_positions(sender_key)
+        # If most of them are the sender's, a scan takes less time.
+        if 4 * len(positions) < index.length:
+            receivers = signal.receivers
+            return [receivers[position][1:] for position in positions]
+    return scan(signal.receivers, sender_key)
 
 
 def give_back_lists(signal: Any) -> None:
-    """Let the signal have plain lists, as it had before the swap.
+    """Let the signal have a plain list, as it had before the swap.
 
-    A ``Receivers`` that somebody else has a reference to stays: what is done to
-    it must go on to be seen by the signal.
+    A ``Receivers`` that a program has a reference to stays: what is done to it must go
+    on to be seen by the signal.
     """
     with signal.lock:
         held = vars(signal)
         if type(held.get("receivers")) is Receivers and not _is_shared(held):
             signal.receivers = list(held["receivers"])
-        cache = signal.sender_receivers_cache
-        for sender, routes in list(cache.items()):
-            if type(routes) is Routes:
-                cache[sender] = list(routes)
 
 
-def _is_dead(entry: Entry) -> bool:
-    if isinstance(entry[1], ReferenceType) and entry[1]() is None:
-        return True
-    return WATCHES_SENDERS and entry[2] is not None and entry[2]() is None
+def drop_dead(signal: Signal) -> None:
+    """Give the signal a new list, without what is dead in the present one."""
+    receivers = signal.receivers
+    if type(receivers) is not Receivers:
+        signal.receivers = [entry for entry in receivers if not _is_dead(entry)]
+        return
+    living = Receivers()
+    dead: list[Entry] = []
+    for entry in receivers:
+        list.append(dead if _is_dead(entry) else living, entry)
+    # The old list, if anybody keeps it, can do without its index.
+    index, receivers.memory = receivers.memory, 0
+    if (
+        isinstance(index, Index)
+        and index.length == len(receivers)
+        and all(index.has(entry[0]) for entry in dead)
+    ):
+        for entry in dead:
+            index.take_out(entry[0])
+        if not index.is_worn():
+            living.memory = index
+    signal.receivers = living
+
+
+# What depends on what an entry has. These loops are what most of the time is spent in.
+
+if WATCHES_SENDERS:
+
+    def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
+        """Return whether an entry has ``lookup_key``."""
+        for key, _, _, _ in receivers:
+            if key == lookup_key:
+                return True
+        return False
+
+    def _is_dead(entry: Entry) -> bool:
+        """Return whether the receiver of an entry, or its sender, is dead."""
+        receiver, sender_ref = entry[1], entry[2]
+        return (isinstance(receiver, ReferenceType) and receiver() is None) or (
+            sender_ref is not None and sender_ref() is None
+        )
+
+    def scan(receivers: Iterable[Entry], sender_key: Any) -> list[Route]:
+        """Return the routes of the entries for a sender, or for every sender."""
+        return [
+            (receiver, sender_ref, is_async)
+            for (_, wanted), receiver, sender_ref, is_async in receivers
+            if wanted == NONE_ID or wanted == sender_key
+        ]
+
+    def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
+        """Return the synchronous and the asynchronous receivers that live."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for receiver, sender_ref, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if sender_ref is not None and sender_ref() is None:
+                continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers
+
+else:
+
+    def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
+        """Return whether an entry has ``lookup_key``."""
+        for key, _, _ in receivers:
+            if key == lookup_key:
+                return True
+        return False
+
+    def _is_dead(entry: Entry) -> bool:
+        """Return whether the receiver of an entry is dead."""
+        return isinstance(entry[1], ReferenceType) and entry[1]() is None
+
+    def scan(receivers: Iterable[Entry], sender_key: Any) -> list[Route]:
+        """Return the routes of the entries for a sender, or for every sender."""
+        return [
+            (receiver, is_async)
+            for (_, wanted), receiver, is_async in receivers
+            if wanted == NONE_ID or wanted == sender_key
+        ]
+
+    def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
+        """Return the synchronous and the asynchronous receivers that live."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for receiver, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers

@@ -20,7 +20,13 @@ import django.dispatch.dispatcher as stock
 
 from . import dispatcher, implementations
 from .implementations import graft
-from .naming import dotted, name_signals
+from .naming import (
+    dotted,
+    find_importable_signals,
+    name_patch,
+    name_signals,
+    read_instance,
+)
 from .patches import find_patches, find_signals
 from .receivers import give_back_lists
 
@@ -36,9 +42,9 @@ _KNOWN = {
 _graft = cache(graft)
 
 _lock = threading.Lock()
-# By name, Django's own methods and what stands in their place while swapped.
-_originals: dict[str, FunctionType] = {}
-_grafts: dict[str, FunctionType] = {}
+# What was swapped: by class, the methods by name, Django's own and what stands in their
+# place. It's one class, unless a program has reloaded Django's dispatcher.
+_swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
 
 
 @dataclass(frozen=True)
@@ -118,12 +124,15 @@ def install(force: bool = False) -> bool:
             return True
         if not (is_known() or force):
             return False
+        swapped = _swapped[stock.Signal] = {}
         for name, method in _methods().items():
             original = vars(stock.Signal).get(name)
             if _is_djangos_own(original, name):
-                _originals[name] = original
-                _grafts[name] = _graft(method, original, implementations.in_use.compile)
-        for name, method in _grafts.items():
+                swapped[name] = (
+                    original,
+                    _graft(method, original, implementations.in_use.compile),
+                )
+        for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
         return True
 
@@ -137,13 +146,13 @@ def uninstall() -> bool:
     .. versionadded:: 0.1
     """
     with _lock:
-        if not is_installed():
+        if not _swapped:
             return False
-        for name, method in _grafts.items():
-            if vars(stock.Signal).get(name) is method:
-                setattr(stock.Signal, name, _originals[name])
-        _grafts.clear()
-        _originals.clear()
+        for cls, methods in _swapped.items():
+            for name, (original, method) in methods.items():
+                if vars(cls).get(name) is method:
+                    setattr(cls, name, original)
+        _swapped.clear()
         for signal in _djangos_signals():
             give_back_lists(signal)
         return True
@@ -154,7 +163,7 @@ def is_installed() -> bool:
 
     .. versionadded:: 0.1
     """
-    return bool(_grafts)
+    return stock.Signal in _swapped
 
 
 def status() -> Status:
@@ -167,12 +176,13 @@ def status() -> Status:
 
     swapped = []
     left_alone = {}
+    grafts = _swapped.get(stock.Signal, {})
     for name in _methods():
         method = vars(stock.Signal).get(name)
-        if name in _grafts and method is _grafts[name]:
+        if name in grafts and method is grafts[name][1]:
             swapped.append(name)
         elif not _is_djangos_own(method, name):
-            left_alone[name] = dotted(method)
+            left_alone[name] = name_patch(method)
     return Status(
         installed=is_installed(),
         implementation=implementations.in_use.name,
@@ -182,32 +192,39 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
-        slowed=_slowed() if is_installed() else {},
+        slowed=find_slowed(find_importable_signals()) if is_installed() else {},
     )
 
 
-def _slowed() -> dict[str, str]:
-    """Return what takes the fast path away, by the name of what it takes it from."""
-    patches = find_patches()
+def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
+    """Return what takes the fast path away, by the name of what it takes it from.
+
+    That's every class of signals, and those of these signals that have a name.
+    """
+    patches = find_patches(signals)
     names = name_signals([owner for owner, _ in patches])
     slowed = {}
     for owner, method in patches:
-        name = dotted(owner) if isinstance(owner, type) else names.get(id(owner))
-        # Signals without a name may be waiting for the garbage collector.
+        is_class = issubclass(type(owner), type)
+        name = dotted(owner) if is_class else names.get(id(owner))
         if name is not None:
-            slowed[name] = dotted(method)
+            slowed[name] = name_patch(method)
     return slowed
 
 
 @cache
 def is_known() -> bool:
     """Return whether altdispatch knows the dispatcher of this Django."""
+    source = read_source()
+    return source is not None and _digest(source) in _KNOWN
+
+
+def read_source() -> str | None:
+    """Return the source of Django's dispatcher; None if it's installed without it."""
     try:
-        source = inspect.getsource(stock)
+        return inspect.getsource(stock)
     except OSError:
-        # Installed without its source: there is nothing to know it by.
-        return False
-    return _digest(source) in _KNOWN
+        return None
 
 
 def _digest(source: str) -> str:
@@ -217,11 +234,15 @@ def _digest(source: str) -> str:
 
 
 def _djangos_signals() -> list[stock.Signal]:
-    """Return every instance of Django's ``Signal`` that isn't one of ours."""
+    """Return every instance of Django's ``Signal`` that isn't one of ours.
+
+    What has no lock was made without ``__init__()``, and has no receivers either.
+    """
     return [
         signal
         for signal in find_signals()
         if not issubclass(type(signal), dispatcher.Signal)
+        and "lock" in read_instance(signal)
     ]
 
 
@@ -237,7 +258,7 @@ def _methods() -> dict[str, FunctionType]:
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
     # Whatever functools.wraps() has copied, these two tell the original.
     return (
-        isinstance(method, FunctionType)
+        type(method) is FunctionType
         and method.__globals__ is vars(stock)
         and method.__code__.co_qualname == f"Signal.{name}"
     )

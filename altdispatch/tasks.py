@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from importlib import import_module
+from types import MethodType
 from typing import (
     Any,
     Literal,
@@ -37,7 +38,6 @@ from django.dispatch import Signal
 
 from .apps import get_options
 from .naming import dotted
-from .patches import find_signals
 
 __all__ = ["connect_task", "disconnect_task", "on_commit", "task_receiver"]
 
@@ -363,22 +363,12 @@ class TaskReceiver:
         return copy
 
 
-def list_task_receivers() -> list[TaskReceiver]:
-    """Return all that are connected in this process."""
-    return [
-        receiver
-        for signal in find_signals()
-        for entry in [*signal.receivers]
-        if (receiver := task_receiver_of(entry[1])) is not None
-    ]
-
-
 def task_receiver_of(receiver: Any) -> TaskReceiver | None:
     """Return whose method a receiver is, if it's that of a task."""
-    if not inspect.ismethod(receiver):
+    # By the types: isinstance() would wake lazy objects.
+    if type(receiver) is not MethodType or type(receiver.__self__) is not TaskReceiver:
         return None
-    owner = receiver.__self__
-    return owner if isinstance(owner, TaskReceiver) else None
+    return receiver.__self__
 
 
 def _dispatch_uid(task: Task) -> str:

@@ -1,20 +1,23 @@
-"""What projects and their tests write by hand around signals, written once.
+"""Helpers to mute, connect and record signals, in programs and in tests.
 
-It works on stock Django as well as swapped, with every signal.
+They work with every signal, on stock Django as well as swapped, and are called alike:
+with the signals, and with ``senders`` if only some of these are meant.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from types import FunctionType, TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any, Generic, TypeVar, cast
 
+from django.apps import apps
 from django.dispatch import Signal
 
 T = TypeVar("T")
@@ -96,29 +99,55 @@ class Block(Generic[T]):
         return cast(F, call_async if is_async else call)
 
 
-def muted(*signals: Signal, senders: Iterable[object] | None = None) -> Block[None]:
-    """Have ``signals`` call nobody, as if nothing were connected to them.
+def muted(
+    *signals: Signal,
+    senders: Iterable[object] | None = None,
+    receivers: Iterable[Receiver] | None = None,
+) -> Block[None]:
+    """Have ``signals`` call no receivers, as if none were connected.
 
-    With ``senders``, only what these send. It is so in the thread or task that has
-    entered the block, and in what that starts from within through asyncio or asgiref:
-    the signals of other threads, say of other requests, get to their receivers. Blocks
-    nest, in any order. What is connected or disconnected meanwhile stays so.
+    With ``senders``, only those signals that these send; a model can be written as
+    ``"app.Model"``. With ``receivers``, only these are not called.
 
-    Raise ``TypeError`` if there is no signal, or something else among them.
+    It is so in the thread or task that has entered the block, and in what that starts
+    from within through asyncio or asgiref: the signals of other threads, say of other
+    requests, get to their receivers. Blocks nest, in any order. What is connected or
+    disconnected meanwhile stays so.
+
+    Raise ``TypeError`` if there is no signal, or if something can't be a signal, sender
+    or receiver, and ``ValueError`` for a string that isn't like ``"app.Model"``.
+    Entering the block raises ``LookupError`` if there is no such model.
 
     .. versionadded:: 0.2
     """
-    _check(signals)
-    return Block(partial(_mute, signals, None if senders is None else [*senders]))
+    _check_signals(signals)
+    return Block(partial(_mute, signals, _senders(senders), _receivers(receivers)))
 
 
 @contextmanager
-def _mute(signals: Iterable[Signal], senders: list[object] | None) -> Iterator[None]:
+def _mute(
+    signals: Iterable[Signal],
+    senders: list[object] | None,
+    receivers: list[Receiver] | None,
+) -> Iterator[None]:
     block = object()
+    is_sender_meant = _sender_test(senders)
+
+    def is_given(receiver: Receiver) -> bool:
+        return any(_is_same(receiver, each) for each in receivers or ())
+
+    def is_muted(receiver: Receiver) -> bool:
+        # Monitoring wraps what is connected.
+        return is_given(inspect.unwrap(receiver, stop=is_given))
 
     def find(method: Receiver, sender: object) -> Any:
-        is_meant = senders is None or any(sender is each for each in senders)
-        return ([], []) if is_meant and block in _muted.get() else method(sender)
+        if block not in _muted.get() or not is_sender_meant(sender):
+            return method(sender)
+        if receivers is None:
+            return [], []
+        return tuple(
+            [each for each in found if not is_muted(each)] for found in method(sender)
+        )
 
     with ExitStack() as stack:
         for signal in signals:
@@ -131,33 +160,35 @@ def _mute(signals: Iterable[Signal], senders: list[object] | None) -> Iterator[N
 
 
 def connected(
-    signals: Signal | list[Signal] | tuple[Signal, ...],
-    receiver: Receiver,
-    sender: object = None,
+    receiver: Receiver, *signals: Signal, senders: Iterable[object] | None = None
 ) -> Block[Receiver]:
-    """Have ``receiver`` connected to a signal, or to each of several.
+    """Have ``receiver`` connected to ``signals``.
+
+    With ``senders``, only for these; a model can be written as ``"app.Model"``, with
+    every signal.
 
     It's a connection of its own, whatever else is connected: where the receiver is so
     already, it's called once more, and stays connected after the block. The receiver
-    is kept alive, and is what ``with`` gives. ``sender`` is what ``connect()`` takes.
+    is kept alive, and is what ``with`` gives.
 
-    Raise ``TypeError`` if something isn't a signal. With ``settings.DEBUG``, entering
-    it raises what ``connect()`` does for what can't be a receiver.
+    Raise what :func:`muted` does. With ``settings.DEBUG``, entering the block raises
+    what ``connect()`` does for what can't be a receiver.
 
     .. versionadded:: 0.2
     """
-    each = signals if isinstance(signals, (list, tuple)) else (signals,)
-    _check(each)
-    return Block(partial(_connect, each, receiver, sender))
+    _check_receiver(receiver)
+    _check_signals(signals)
+    return Block(partial(_connect, receiver, signals, _senders(senders)))
 
 
 @contextmanager
 def _connect(
-    signals: Iterable[Signal], receiver: Receiver, sender: object
+    receiver: Receiver, signals: Iterable[Signal], senders: list[object] | None
 ) -> Iterator[Receiver]:
     uid = object()
+    each_sender = [None] if senders is None else _with_models(senders)
     with ExitStack() as stack:
-        for signal in signals:
+        for signal, sender in itertools.product(signals, each_sender):
             signal.connect(receiver, sender=sender, weak=False, dispatch_uid=uid)
             stack.callback(signal.disconnect, sender=sender, dispatch_uid=uid)
         yield receiver
@@ -169,8 +200,8 @@ class Sent:
 
     Attributes:
 
-        sender, named
-            What was given to it.
+        signal, sender, named
+            What was sent, and with what.
         method
             The name of the method that was called, such as ``"send_robust"``.
         answers
@@ -182,6 +213,7 @@ class Sent:
     .. versionadded:: 0.2
     """
 
+    signal: Signal
     sender: object
     named: dict[str, Any]
     method: str
@@ -195,34 +227,38 @@ class Sent:
 
 
 def recorded(
-    signal: Signal, senders: Iterable[object] | None = None
+    *signals: Signal, senders: Iterable[object] | None = None
 ) -> Block[list[Sent]]:
-    """Write down what a signal sends, and what comes of it.
+    """Write down what ``signals`` send, and what comes of it.
 
-    With ``senders``, only what these send. The list that ``with`` gives has a
-    ``Sent`` for each send that began in the block, in any thread and in that order,
-    also for those that call nobody. It's there to be read after the block, too.
+    With ``senders``, only what these send; a model can be written as ``"app.Model"``.
+    The list that ``with`` gives has a ``Sent`` for each send that began in the block,
+    in any thread and in that order, also for those that call no receiver. It's there to
+    be read after the block, too.
 
-    Raise ``TypeError`` if it isn't a signal.
+    Raise what :func:`muted` does.
 
     .. versionadded:: 0.2
     """
-    _check([signal])
-    return Block(partial(_record, signal, None if senders is None else [*senders]))
+    _check_signals(signals)
+    return Block(partial(_record, signals, _senders(senders)))
 
 
 @contextmanager
-def _record(signal: Signal, senders: list[object] | None) -> Iterator[list[Sent]]:
+def _record(
+    signals: Iterable[Signal], senders: list[object] | None
+) -> Iterator[list[Sent]]:
     sends: list[Sent] = []
+    is_sender_meant = _sender_test(senders)
 
     @contextmanager
     def write(
-        method: str, args: tuple[Any, ...], named: dict[str, Any]
+        signal: Signal, method: str, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Iterator[Sent]:
         named = dict(named)
         sender = args[0] if args else named.pop("sender", None)
-        sent = Sent(sender, named, method)
-        if senders is None or any(sender is each for each in senders):
+        sent = Sent(signal, sender, named, method)
+        if is_sender_meant(sender):
             sends.append(sent)
         try:
             yield sent
@@ -230,31 +266,99 @@ def _record(signal: Signal, senders: list[object] | None) -> Iterator[list[Sent]
             sent.error = error
             raise
 
-    def send(name: str, method: Receiver, *args: Any, **named: Any) -> Any:
-        with write(name, args, named) as sent:
+    def send(
+        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+    ) -> Any:
+        with write(signal, name, args, named) as sent:
             sent.answers = method(*args, **named)
         return sent.answers
 
-    async def asend(name: str, method: Receiver, *args: Any, **named: Any) -> Any:
-        with write(name, args, named) as sent:
+    async def asend(
+        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+    ) -> Any:
+        with write(signal, name, args, named) as sent:
             sent.answers = await method(*args, **named)
         return sent.answers
 
+    writers = {"send": send, "send_robust": send, "asend": asend, "asend_robust": asend}
     with ExitStack() as stack:
-        for name in ("send", "send_robust"):
-            stack.enter_context(_in_place_of(signal, name, partial(send, name)))
-        for name in ("asend", "asend_robust"):
-            stack.enter_context(_in_place_of(signal, name, partial(asend, name)))
+        for signal, (name, writer) in itertools.product(signals, writers.items()):
+            function = partial(writer, signal, name)
+            stack.enter_context(_in_place_of(signal, name, function))
         yield sends
 
 
-def _check(signals: Iterable[Any]) -> None:
+def _check_signals(signals: tuple[Any, ...]) -> None:
     """Raise TypeError unless there are signals, and nothing else."""
     if not signals:
         raise TypeError("There must be at least one signal.")
     for signal in signals:
         if not isinstance(signal, Signal):
             raise TypeError(f"{signal!r} is not a signal.")
+
+
+def _check_receiver(receiver: object) -> None:
+    if not callable(receiver):
+        raise TypeError(f"{receiver!r} is not a receiver: it can't be called.")
+
+
+def _check_sender(sender: object) -> None:
+    if sender is None:
+        raise TypeError("None is not a sender. For every sender, leave senders out.")
+    if isinstance(sender, str):
+        app, _, model = sender.partition(".")
+        if not app.isidentifier() or not model.isidentifier():
+            raise ValueError(
+                f"{sender!r} is not a sender: a model is written as 'app.Model'."
+            )
+    elif not isinstance(sender, Hashable):
+        raise TypeError(f"{sender!r} is not a sender: it can't be hashed.")
+
+
+def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
+    """Return the values of an argument that may be left out."""
+    if given is None:
+        return None
+    # A string or class would be taken for its characters or members.
+    if isinstance(given, (str, bytes, type)) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be a list, not {given!r}. Write {name}=[...].")
+    return [*given]
+
+
+def _senders(given: Iterable[object] | None) -> list[object] | None:
+    senders = _list("senders", given)
+    for sender in senders or ():
+        _check_sender(sender)
+    return senders
+
+
+def _receivers(given: Iterable[Receiver] | None) -> list[Receiver] | None:
+    receivers = _list("receivers", given)
+    for receiver in receivers or ():
+        _check_receiver(receiver)
+    return receivers
+
+
+def _with_models(senders: Iterable[object]) -> list[object]:
+    """Return senders with the models in the place of their names."""
+    return [
+        apps.get_model(sender) if isinstance(sender, str) else sender
+        for sender in senders
+    ]
+
+
+def _sender_test(senders: Iterable[object] | None) -> Callable[[object], bool]:
+    """Return a function that tells whether a sender is one of these."""
+    if senders is None:
+        return lambda sender: True
+    meant = _with_models(senders)
+    return lambda sender: any(sender is each for each in meant)
+
+
+def _is_same(one: Receiver, other: Receiver) -> bool:
+    """Return whether a signal takes both for the same receiver."""
+    # A method is another object each time.
+    return one is other or (isinstance(one, MethodType) and one == other)
 
 
 class _Stack:

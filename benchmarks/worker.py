@@ -113,7 +113,8 @@ def measure(
         # What exists by now is no business of the collections that happen while the
         # clock runs. Collecting itself stays on, as in a server.
         gc.collect()
-        gc.freeze()
+        if hasattr(gc, "freeze"):  # Not on PyPy.
+            gc.freeze()
         timers = {row.name: body.time}
         if body.plain is not None:
             timers[row.name + PLAIN_LOOP] = body.plain

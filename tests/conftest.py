@@ -33,8 +33,8 @@ def implementation(
     """
     chosen = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
-    monkeypatch.setattr(altdispatch.receivers, "new_index", chosen.Index)
     for module, name in [
+        (altdispatch.receivers, "scan"),
         (altdispatch.dispatcher, "make_coroutines"),
         (altdispatch.together, "start"),
     ]:

@@ -1,6 +1,11 @@
 """The implementations of the dispatcher that are present."""
 
+import sys
+
 from altdispatch import implementations
+
+#: Whether objects go with their last reference, and it can be told if there are others.
+COUNTS_REFERENCES = hasattr(sys, "getrefcount")
 
 #: By name. Every test that takes the fixture ``Signal`` or ``swapped``, or compares by
 #: ``assert_same``, runs once with each of them.

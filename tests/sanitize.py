@@ -10,6 +10,8 @@
     their stack.
 ``debug``
     The tests with Python's own checks of memory, ``PYTHONMALLOC=debug`` and ``-X dev``.
+    With a debug build of Python, ``make sanitize ARGS=debug PYTHON=python3.14-dbg``,
+    also with its assertions and ``leaks.py``, which counts references.
 
 Without arguments, all of them, one after the other. Each has an extension of its own,
 in a copy of the package. Exit status: 0 if nothing was found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -13,6 +14,11 @@ from .conftest import ROOT
 
 # What is imported from: the package, and the folder that a program runs in.
 PATH = os.pathsep.join([str(ROOT), "."])
+
+NO_PROJECT = (
+    "No project is set up. Name its settings with --settings, or in "
+    "DJANGO_SETTINGS_MODULE.\n"
+)
 
 PROGRAM = """\
 import sys, altdispatch, django.dispatch
@@ -130,7 +136,6 @@ def test_exit_of_the_program_is_the_exit_of_run(run, program, body, exit_code, e
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "command"),
         (["walk"], "walk"),
         (["run"], "SCRIPT or MODULE"),
         (["run", "nowhere.py"], "no program 'nowhere.py' to run"),
@@ -228,18 +233,88 @@ def test_children_are_as_before_without_run(program):
 def test_status(run):
     output, errors = run("status")
     assert "installed:      no" in output
-    assert errors == ""
+    assert errors == NO_PROJECT
 
 
-def test_status_of_a_project(run, tmp_path):
+def test_status_is_what_it_says_alone(run):
+    assert run() == run("status")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The name of a project's settings, in which altdispatch is an app."""
     (tmp_path / "project_settings.py").write_text("INSTALLED_APPS = ['altdispatch']\n")
-    output, _ = run("status", DJANGO_SETTINGS_MODULE="project_settings")
-    assert "installed:      yes" in output
-    assert "_live_receivers" in output
+    return "project_settings"
+
+
+def test_status_of_a_project(run, project):
+    for arguments in ([], ["status"]):
+        output, errors = run(*arguments, DJANGO_SETTINGS_MODULE=project)
+        assert "installed:      yes" in output
+        assert "_live_receivers" in output
+        assert errors == ""
+
+
+def test_status_as_json(run, project):
+    output, _ = run("status", "--json", DJANGO_SETTINGS_MODULE=project)
+    told = json.loads(output)
+    assert told["installed"] is told["known"] is True
+    assert told["implementation"] in ("c", "python")
+    assert "_live_receivers" in told["swapped"]
+    assert told["left_alone"] == told["slowed"] == {}
+    assert json.loads(run("status", "--json")[0])["installed"] is False
+
+
+def test_settings_as_an_option(run, project):
+    assert "installed:      yes" in run("status", "--settings", project)[0]
+    assert "request_started" in run("signals", f"--settings={project}")[0]
 
 
 @pytest.mark.parametrize("command", ["signals", "profile"])
 def test_what_needs_a_project(run, command):
-    assert run(command, exit_code=1)[1] == (
-        "Name the settings of a project in DJANGO_SETTINGS_MODULE.\n"
+    assert run(command, exit_code=1)[1] == NO_PROJECT
+
+
+@pytest.mark.parametrize("arguments", [["signals", "--all"], ["status"]])
+def test_reader_that_goes_away(project, tmp_path, arguments):
+    """As head does: quietly, also where nothing was written before the exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "altdispatch", *arguments, "--settings", project],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
+def test_signals_on_a_terminal(project, tmp_path):
+    """In its width; wider than that where it's written into a pipe."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "altdispatch", "signals", "--settings", project]
+    options = {"cwd": tmp_path, "env": environment, "timeout": 120}
+    piped = subprocess.check_output(command, **options)
+    assert max(map(len, piped.splitlines())) > 60
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    # Less than what a terminal takes without its being read.
+    subprocess.run(
+        [*command, "--signal", "request_*"], stdout=end, check=True, **options
+    )
+    os.close(end)
+    shown = os.read(terminal, 65536).decode().splitlines()
+    os.close(terminal)
+    assert "    every sender, django/db/__init__.py:" in "\n".join(shown)
+    assert max(map(len, shown)) <= 60

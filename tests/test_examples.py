@@ -1,5 +1,6 @@
 """The example project is in order, and the demo tells the truth about it."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.report import Line, Ratio, Report
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -96,6 +99,49 @@ def test_the_demo_fails_where_receivers_see_something_else(run, tmp_path):
     with_using = [line for line in lines if line.startswith("-") and "using=" in line]
     assert any("audit.receivers: post_save" in line for line in with_using)
     assert not any(line.startswith("+") and "using=" in line for line in lines)
+
+
+@pytest.fixture
+def verdict():
+    """The demo's verdict on these medians, which the highest are 0.01 above."""
+    spec = importlib.util.spec_from_file_location("demo", EXAMPLES / "demo.py")
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+
+    def give(variant="c", **groups):
+        def line(number, median):
+            ratio = Ratio(median, median - 0.01, median + 0.01)
+            return Line(f"row {number}", "1 us", {variant: ratio}, None, {})
+
+        report = Report(
+            ["stock", variant],
+            {
+                title: [line(*each) for each in enumerate(medians)]
+                for title, medians in groups.items()
+            },
+            {"Python": "cpython 3.11.7 (64-bit)", "Django": "5.2.1"},
+        )
+        return demo.verdict(report)
+
+    return give
+
+
+def test_the_verdict_of_the_demo(verdict):
+    said = verdict(Sending=[2.345, 14.9, 5], Saving=[1.2], Asynchronous=[4, 17])
+    assert "altdispatch (compiled)" in said
+    lines = said.splitlines()
+    assert f"{'Sending':26}2.3 to 14.9" in lines
+    assert f"{'Saving':26}1.2" in lines
+    assert "Slower" not in said
+    assert "1.0 is expected" not in said
+    assert "in plain Python" in verdict("python", Sending=[1.1])
+
+
+def test_the_verdict_of_the_demo_where_something_is_not_faster(verdict):
+    said = verdict(Sending=[2, 0.9, 0.995], Asynchronous=[1.02, 2])
+    assert "Slower than Django: row 1." in said
+    assert "needs Django 6.1 and Python 3.12" in said
+    assert "this is Django 5.2.1 on cpython 3.11.7 (64-bit)." in said
 
 
 def test_receipts_are_lost_only_where_the_task_is_apart(run):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+import sysconfig
+import textwrap
+from pathlib import Path
 from types import FunctionType
 
 import django.dispatch
@@ -25,7 +30,6 @@ status = altdispatch.status()
 print(status.implementation, status.reason, sep="; ")
 print(altdispatch.Signal().send(object()))
 """
-NOT_BUILT = "import sys\nsys.modules['altdispatch._speedups'] = None\n"
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +46,77 @@ def test_compiled_where_it_is_built(run_python, monkeypatch, value):
     assert run_python(STATUS) == "c; the extension is there\n[]\n"
 
 
-def test_python_where_it_is_not_built(run_python):
-    output = run_python(NOT_BUILT + STATUS)
-    assert output == "python; the extension was not built\n[]\n"
+@pytest.fixture
+def run_without_extension(tmp_path):
+    """Run a program with a copy of the package that has no extension."""
+    package = shutil.copytree(
+        Path(altdispatch.__file__).parent,
+        tmp_path / "altdispatch",
+        ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"),
+    )
+
+    def run(program, exit_code=0):
+        process = subprocess.run(
+            # Without site, where an editable installation would find the extension.
+            [sys.executable, "-S", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(
+                    [str(package.parent), sysconfig.get_path("purelib")]
+                ),
+            },
+        )
+        assert process.returncode == exit_code, process.stderr
+        return process.stdout + process.stderr
+
+    run.package = package
+    return run
+
+
+@compiled
+def test_python_where_it_is_not_built(run_without_extension):
+    """It says why, and how to get it."""
+    output = run_without_extension(STATUS)
+    assert output.startswith(
+        "python; the extension was not built: when altdispatch was installed there was "
+        "no C compiler, "
+    )
+    assert "ALTDISPATCH_REQUIRE_SPEEDUPS=1" in output
+    assert "--no-cache-dir" in output
+    assert output.endswith("\n[]\n")
+
+
+@compiled
+def test_python_where_it_is_built_for_another(run_without_extension):
+    other = run_without_extension.package / "_speedups.cpython-39-darwin.so"
+    other.touch()
+    assert run_without_extension(STATUS) == (
+        "python; the extension was not built for this Python, but for another "
+        "(_speedups.cpython-39-darwin.so): install altdispatch with this Python\n[]\n"
+    )
+
+
+@pytest.mark.skipif(
+    sys.implementation.name == "cpython"
+    and not sysconfig.get_config_var("Py_GIL_DISABLED"),
+    reason="the extension is for this Python",
+)
+def test_python_that_the_extension_is_not_for(run_python):
+    reason = run_python(STATUS).splitlines()[0]
+    assert reason.startswith("python; the extension was not built: it is only for ")
+
+
+def test_free_threaded_python(monkeypatch):
+    monkeypatch.setattr(sys.implementation, "name", "cpython")
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
+    assert implementations._why_not_built() == (
+        "the extension was not built: it is only for Python with the GIL, and this is "
+        "a free-threaded build"
+    )
 
 
 def test_python_where_the_environment_asks_for_it(run_python, monkeypatch):
@@ -78,15 +150,18 @@ def test_required_and_there(run_python, monkeypatch):
     assert run_python(STATUS).startswith("c; ")
 
 
+@compiled
 @pytest.mark.parametrize(
     ("pure_python", "reason"),
-    [("0", "the extension was not built"), ("1", "ALTDISPATCH_PURE_PYTHON is set")],
+    [("0", "the extension was not built: "), ("1", "ALTDISPATCH_PURE_PYTHON is set.")],
 )
-def test_required_and_not_there(run_python, monkeypatch, pure_python, reason):
+def test_required_and_not_there(
+    run_without_extension, monkeypatch, pure_python, reason
+):
     monkeypatch.setenv("ALTDISPATCH_REQUIRE_SPEEDUPS", "1")
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", pure_python)
-    output = run_python(NOT_BUILT + STATUS, exit_code=1)
-    assert f"ImportError: ALTDISPATCH_REQUIRE_SPEEDUPS is set, but {reason}." in output
+    output = run_without_extension(STATUS, exit_code=1)
+    assert f"ImportError: ALTDISPATCH_REQUIRE_SPEEDUPS is set, but {reason}" in output
 
 
 @compiled
@@ -211,7 +286,7 @@ def subinterpreter_module():
 @pytest.mark.skipif(subinterpreter_module() is None, reason="no such module")
 @pytest.mark.parametrize("own_gil", [False, True])
 def test_another_interpreter_dispatches_in_python(run_python, own_gil):
-    """Or says that the extension is not for it; the first one's is as it was."""
+    """It says why; the first one is as it was."""
     if own_gil and sys.version_info < (3, 12):
         pytest.skip("there's one GIL")
     output = run_python(
@@ -229,13 +304,10 @@ def test_another_interpreter_dispatches_in_python(run_python, own_gil):
             return interpreters.create(isolated={own_gil})
 
         code = '''
-        try:
-            import altdispatch._speedups
-        except ImportError as error:
-            print("ImportError:", error, flush=True)
         import altdispatch
-        name = altdispatch.status().implementation
-        print(name, altdispatch.Signal().send(1), flush=True)
+        status = altdispatch.status()
+        print(status.reason, flush=True)
+        print(status.implementation, altdispatch.Signal().send(1), flush=True)
         '''
         import textwrap
         other = create()
@@ -244,8 +316,12 @@ def test_another_interpreter_dispatches_in_python(run_python, own_gil):
         print(altdispatch.status().implementation, altdispatch.Signal().send(1))
         """
     )
-    refused, there, here = output.splitlines()
-    assert refused.startswith("ImportError: ")
+    reason, there, here = output.splitlines()
+    if own_gil:
+        refused = "module altdispatch._speedups does not support loading in subinter"
+    else:
+        refused = "another interpreter of this process has it, or an earlier import. "
+    assert reason.startswith(f"the extension can't be loaded: {refused}")
     assert (there, here) == ("python []", "c []")
 
 
@@ -255,3 +331,58 @@ def test_status_names_the_implementation_and_why(implementation):
     assert (status.implementation, status.reason) == (chosen.name, chosen.reason)
     assert f"implementation: {chosen.name} ({chosen.reason})" in str(status)
     assert os.environ["ALTDISPATCH_PURE_PYTHON"] == str(int(implementation == "python"))
+
+
+LOCKS = {
+    "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+    "reentrant": "import threading; threading.Lock = threading.RLock",
+    "bare": """
+        import _thread, asyncio, concurrent.futures.thread, threading
+
+        class Lock:
+            def __init__(self):
+                self.real = allocate()
+            def acquire(self, blocking=True, timeout=-1):
+                return self.real.acquire(blocking, timeout)
+            def release(self):
+                self.real.release()
+            def __enter__(self):
+                return self.acquire()
+            def __exit__(self, *args):
+                self.release()
+
+        allocate = _thread.allocate_lock
+        _thread.LockType = threading.Lock = Lock
+    """,
+}
+
+
+@compiled
+@pytest.mark.parametrize("kind", LOCKS)
+def test_any_lock_will_do(run_python, kind):
+    """The extension is loaded, and sends, also where threading is patched."""
+    if kind == "gevent":
+        pytest.importorskip("gevent")
+    program = """
+        import sys
+        import altdispatch
+        import django.dispatch
+
+        def receiver(**kwargs):
+            return "answer"
+
+        altdispatch.install()
+        print(altdispatch.status().implementation)
+        for caching in (False, True):
+            signal = django.dispatch.Signal(use_caching=caching)
+            signal.connect(receiver, sender=object)
+            for sender in (object, int) * 2:
+                for how in (signal.send, signal.send_robust):
+                    print(*(answer for _, answer in how(sender)), end=";")
+                print(signal.has_listeners(sender))
+            with signal.lock:
+                pass
+            assert signal.disconnect(receiver, sender=object)
+    """
+    output = run_python(textwrap.dedent(LOCKS[kind]) + textwrap.dedent(program))
+    assert output == "c\n" + "answer;answer;True\n;;False\n" * 4

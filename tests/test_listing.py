@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import linecache
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from django.dispatch import Signal
 from django.utils.functional import SimpleLazyObject
 
 from altdispatch.listing import list_repeated, list_signals
-from altdispatch.naming import dotted, name_signals
+from altdispatch.naming import dotted, name_patch, name_signals
 from altdispatch.releases import WATCHES_SENDERS
 
 # Named in this module, and so found in it.
@@ -251,6 +252,8 @@ def tell(capsys):
             "django.core.management.get_commands",
             lambda: {"altdispatch": "altdispatch"},
         )
+        # Whatever the tests are run on.
+        patched.setenv("COLUMNS", "1000")
         yield run
 
 
@@ -326,12 +329,49 @@ def test_selecting_by_sender(tell, connect):
         tell("--sender", "auth.Usr")
 
 
-def test_selecting_by_app(tell):
-    output = tell("--app", "auth", "--json")
+def test_selecting_by_sender_in_another_case(tell, connect):
+    connect(function, sender=User)
+    assert "auth.User" in tell("--signal", "announced", "--sender", "AUTH.user")
+
+
+@pytest.mark.parametrize("app", ["auth", "django.contrib.auth"])
+def test_selecting_by_app(tell, app):
+    output = tell("--app", app, "--json")
     apps_of = [one["app"] for each in json.loads(output) for one in each["connections"]]
     assert set(apps_of) == {"auth"}
     with pytest.raises(CommandError, match="no app 'nix'"):
         tell("--app", "nix")
+
+
+def test_selecting_what_is_not_there(tell, connect):
+    connect(function)
+    assert tell("--app", "sessions") == (
+        "No receiver in the app 'sessions' is connected.\n"
+    )
+    assert tell("--app", "auth", "--sender", "auth.Group", "--signal", "announced") == (
+        "No receiver in the app 'auth' is connected for auth.Group to announced.\n"
+    )
+    assert tell("--signal", "announced", "--unheard") == (
+        "Each of these signals has receivers.\n"
+    )
+    assert json.loads(tell("--app", "sessions", "--json")) == []
+
+
+def test_signals_that_nobody_listens_to(tell, connect):
+    connect(function)
+    output = tell()
+    assert f"{NAME}\n" in output
+    assert "unheard" not in output
+    assert "nobody\n" not in output
+    every = tell("--all")
+    hidden = len(re.findall("^  nobody$", every, re.MULTILINE))
+    assert f"Signals without receivers, which --all shows: {hidden}.\n" in output
+    assert "--all" not in every
+    # What is asked for is shown.
+    assert tell("--signal", "unheard") == f"{__name__}.unheard\n  nobody\n"
+    assert set(names(tell("--all", "--json"))) > set(names(tell("--json"))) > {NAME}
+    with pytest.raises(CommandError, match="not allowed with"):
+        tell("--all", "--unheard")
 
 
 def test_selecting_the_unheard(tell, connect):
@@ -341,7 +381,22 @@ def test_selecting_the_unheard(tell, connect):
     after = names(tell("--unheard", "--json"))
     assert set(before) - set(after) == {NAME}
     assert NAME in names(tell("--unheard", "--sender", "auth.User", "--json"))
-    assert "nobody" in tell("--signal", "unheard")
+
+
+@pytest.mark.parametrize("columns", [1, 40, 80])
+def test_fitting_the_terminal(tell, connect, monkeypatch, columns):
+    """What is too wide goes on below; a name alone is not broken."""
+    uid = "a rather long identifier of this connection"
+    connect(function, sender=User, dispatch_uid=uid)
+    (line,) = tell("--signal", "announced").splitlines()[1:]
+    assert len(line) > 80
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head, first, *others = tell("--signal", "announced").splitlines()
+    assert (head, first) == (NAME, f"  {__name__}.function")
+    cells = " ".join(each.removeprefix("    ") for each in others)
+    where = f"tests/test_listing.py:{function.__code__.co_firstlineno}"
+    assert cells == f"auth.User, {where}, weak, uid '{uid}'"
+    assert all(len(each) <= columns or " " not in each.strip() for each in others)
 
 
 # Receivers that are connected more than once.
@@ -371,3 +426,31 @@ def test_repeated_of_a_signal_without_a_name():
     signal.connect(update_last_login)
     signal.connect(update_last_login, dispatch_uid="again")
     assert list_repeated() == []
+
+
+# Patches.
+
+
+class Wrapper:
+    """Has the name of what it wraps, as the wrappers of wrapt do."""
+
+    def __init__(self, wrapped):
+        functools.update_wrapper(self, wrapped)
+
+
+@pytest.mark.parametrize(
+    ("patch", "name"),
+    [
+        (function, f"{__name__}.function"),
+        (wrapper, f"{__name__}.wrapper"),
+        (functools.partial(wrapper), f"{__name__}.wrapper"),
+        (Receiver().method, f"{__name__}.Receiver.method"),
+        (functools.partial(Receiver().method), f"{__name__}.Receiver.method"),
+        (functools.wraps(function)(lambda: None), f"{__name__}.<lambda>"),
+        (Wrapper(function), f"{__name__}.Wrapper"),
+        ([].append, "builtins.list.append"),
+        (Receiver, f"{__name__}.Receiver"),
+    ],
+)
+def test_names_of_patches(patch, name):
+    assert name_patch(patch) == name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
 
 from altdispatch import implementations
 from altdispatch.releases import REFERENCES_REPORT
+
+from .conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
     implementations.in_use.name != "c", reason="about the extension"
@@ -51,6 +54,13 @@ def test_nothing_leaks(run_python, what, few):
     objects, blocks = map(int, run_python(GROWTH % what).split())
     assert objects < 20
     assert blocks < few
+
+
+@pytest.mark.skipif(
+    not hasattr(sys, "gettotalrefcount"), reason="needs a debug build of Python"
+)
+def test_no_reference_is_left():
+    subprocess.run([sys.executable, ROOT / "tests" / "leaks.py"], check=True)
 
 
 NO_MEMORY = """
@@ -198,6 +208,27 @@ def test_every_allocation_fails_in_turn_while_starting(run_python):
     assert leaked <= 0
 
 
+# What a debug build of 3.14 says where the list of a comprehension can't grow.
+PYTHONS_OWN = "_Py_Dealloc: Assertion `tstate->current_frame == NULL || "
+COMPREHENSION = """
+import _testcapi
+
+for number in range(1, 100):
+    _testcapi.set_nomemory(number, number + 1)
+    try:
+        [(each, each) for each in range(40)]
+    except MemoryError:
+        pass
+    _testcapi.remove_mem_hooks()
+"""
+
+
+def comprehend_without_memory() -> str:
+    """Return what Python says to that, without anything of ours."""
+    command = [sys.executable, "-c", COMPREHENSION]
+    return subprocess.run(command, capture_output=True, text=True).stderr
+
+
 @pytest.mark.parametrize("caching", [False, True])
 @pytest.mark.parametrize(
     ("do", "prepare"),
@@ -218,7 +249,7 @@ def test_every_allocation_fails_in_turn_while_starting(run_python):
 )
 def test_every_allocation_fails_in_turn(run_python, do, prepare, caching):
     pytest.importorskip("_testcapi")
-    output = run_python(
+    program = (
         NO_MEMORY
         + f"""
 def len_of_receivers(signal):
@@ -230,10 +261,17 @@ for _ in range(5):
     gc.collect()
     counts.append(len(gc.get_objects()))
 print(failures, min(after - before for before, after in zip(counts, counts[1:])))
-""",
+"""
     )
+    try:
+        output = run_python(program)
+    except AssertionError as error:
+        if PYTHONS_OWN in str(error) and PYTHONS_OWN in comprehend_without_memory():
+            pytest.xfail("a list comprehension without memory aborts this Python")
+        raise
     failures, leaked = map(int, output.split())
-    assert failures > 0
+    # To ask a signal that doesn't cache takes no memory.
+    assert failures > 0 or (do == "ask" and not caching)
     # Where there's no memory, Python 3.11 leaks, and 3.12 does while connecting, with
     # plain Python as well.
     python_leaks = sys.version_info < (3, 13 if do.startswith("connect") else 12)

@@ -45,12 +45,20 @@ def receiver(**kwargs):
     return "called"
 
 
-def test_all(mute_signals, connect_receiver, record_signal):
-    sends = record_signal(signal)
-    assert connect_receiver(signal, receiver) is receiver
-    signal.send("first")
-    mute_signals(signal, senders=["second"])
-    signal.send("second")
+class First:
+    pass
+
+
+class Second:
+    pass
+
+
+def test_all(mute_signals, connect_receiver, record_signals):
+    sends = record_signals(signal)
+    assert connect_receiver(receiver, signal) is receiver
+    signal.send(First)
+    mute_signals(signal, senders=[Second])
+    signal.send(Second)
     assert [sent.answers for sent in sends] == [[(receiver, "called")], []]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
+from functools import partial, wraps
 
 import django.dispatch
 import pytest
@@ -122,7 +124,7 @@ def test_class_that_has_methods_of_its_own(signal_class):
             return receivers[:1], async_receivers
 
     signal = Shouts()
-    with connected(signal, receiver), connected(signal, receiver):
+    with connected(receiver, signal), connected(receiver, signal):
         with recorded(signal) as sends:
             assert answers(signal) == ["CALLED"]
         assert [sent.answers for sent in sends] == [[(receiver, "CALLED")]]
@@ -257,7 +259,7 @@ def test_muted_functions(signal):
 
     assert function(1, 2) == asyncio.run(coroutine_function()) == []
     assert function.__doc__ == "Recurses."
-    assert asyncio.iscoroutinefunction(coroutine_function)
+    assert inspect.iscoroutinefunction(coroutine_function)
     assert answers(signal) == ["called"]
 
 
@@ -307,7 +309,7 @@ def test_muted_models():
     def note(sender, instance, **kwargs):
         saved.append(instance.username)
 
-    with connected([pre_save, post_save], note, sender=User):
+    with connected(note, pre_save, post_save, senders=[User]):
         with muted(pre_save, senders=[User]):
             User.objects.create(username="first")
         with muted(pre_save, post_save, senders=[Group]):
@@ -315,8 +317,11 @@ def test_muted_models():
     assert saved == ["first", "second", "second"]
 
 
-@pytest.mark.parametrize("wrong", [(), ("post_save",), (post_save, None)])
-@pytest.mark.parametrize("helper", [muted, lambda *all: connected(all, receiver)])
+HELPERS = [muted, recorded, partial(connected, receiver)]
+
+
+@pytest.mark.parametrize("wrong", [(), ("post_save",), (post_save, None), ([],)])
+@pytest.mark.parametrize("helper", HELPERS)
 def test_what_is_no_signal(helper, wrong):
     with pytest.raises(TypeError, match="signal"):
         helper(*wrong)
@@ -346,24 +351,166 @@ def test_what_cannot_be_decorated():
             muted(post_save)(wrong)
 
 
+# Senders
+
+
+@pytest.mark.parametrize(
+    "senders", [["auth.User"], ("auth.user",), {User}, ["auth.User", User]]
+)
+@pytest.mark.parametrize("helper", ["muted", "recorded", "connected"])
+def test_models_as_senders(signal_class, helper, senders):
+    """As classes and by name, with every signal."""
+    signal = signal_class()
+    signal.connect(receiver)
+    if helper == "muted":
+        with muted(signal, senders=senders):
+            assert answers(signal, User) == []
+            assert answers(signal, Group) == ["called"]
+    elif helper == "recorded":
+        with recorded(signal, senders=senders) as sends:
+            answers(signal, Group)
+            answers(signal, User)
+        assert [sent.sender for sent in sends] == [User]
+    else:
+        with connected(async_receiver, signal, senders=senders):
+            assert answers(signal, User) == ["called", "awaited"]
+            assert answers(signal, Group) == ["called"]
+    assert [each[0] for each in signal.send(User)] == [receiver]
+
+
+@pytest.mark.parametrize(
+    ("senders", "error", "message"),
+    [
+        ("auth.User", TypeError, "senders must be a list, not 'auth.User'"),
+        (b"auth.User", TypeError, "senders must be a list, not b'auth.User'"),
+        (User, TypeError, "senders must be a list, not <class '.*User'>"),
+        (1, TypeError, "senders must be a list, not 1"),
+        ([None], TypeError, "None is not a sender. For every sender, leave"),
+        ([[User]], TypeError, "is not a sender: it can't be hashed"),
+        (["User"], ValueError, "'User' is not a sender: a model is written as 'app"),
+        (["a.b.C"], ValueError, "'a.b.C' is not a sender"),
+        ([".User"], ValueError, "'.User' is not a sender"),
+        (["auth."], ValueError, "'auth.' is not a sender"),
+    ],
+)
+@pytest.mark.parametrize("helper", HELPERS)
+def test_what_is_no_sender(helper, senders, error, message):
+    """It is said at once, not when the block is entered."""
+    with pytest.raises(error, match=message):
+        helper(post_save, senders=senders)
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+def test_models_that_are_not_there(helper):
+    """That is said on entering, as decorators are made before models are."""
+    for sender in ("auth.Usr", "oauth.User"):
+        block = helper(post_save, senders=[sender])
+        with pytest.raises(LookupError, match=sender.partition(".")[0]), block:
+            pass
+    assert not vars(post_save).keys() - vars(ModelSignal()).keys()
+
+
+# Single receivers
+
+
+class Methods:
+    def method(self, **kwargs):
+        return "method"
+
+
+def test_single_receivers_that_are_muted(signal):
+    methods, others = Methods(), Methods()
+    signal.connect(async_receiver)
+    signal.connect(methods.method)
+    signal.connect(others.method, dispatch_uid="theirs")
+    with muted(signal, receivers=[receiver]):
+        assert answers(signal) == ["method", "method", "awaited"]
+        with muted(signal, receivers=(methods.method, async_receiver)):
+            assert signal.send(Sender) == [(others.method, "method")]
+            assert signal.has_listeners(Sender)
+            with muted(signal, receivers=iter([others.method])):
+                assert signal.send_robust(Sender) == []
+                assert asyncio.run(signal.asend(Sender)) == []
+                assert not signal.has_listeners(Sender)
+    assert answers(signal) == ["called", "method", "method", "awaited"]
+    with muted(signal, receivers=[]):
+        assert len(answers(signal)) == 4
+
+
+def test_single_receivers_of_some_senders(signal):
+    with muted(signal, senders=[Other], receivers=[receiver]):
+        assert answers(signal) == ["called"]
+        assert answers(signal, Other) == []
+
+
+def test_single_receivers_are_told_by_identity(signal):
+    class Receives(Equal):
+        def __call__(self, **kwargs):
+            return "called too"
+
+    one, other = Receives(), Receives()
+    with (
+        connected(one, signal),
+        connected(other, signal),
+        muted(signal, receivers=[one]),
+    ):
+        first, second = signal.send(Sender)
+        assert (first[0], second[0] is other) == (receiver, True)
+
+
+def test_single_receivers_that_monitoring_has_wrapped(signal, monkeypatch):
+    """As Sentry's SDK does it."""
+    own = signal._live_receivers
+
+    def live_receivers(sender):
+        return tuple(
+            [wraps(each)(partial(each)) for each in found] for found in own(sender)
+        )
+
+    monkeypatch.setattr(signal, "_live_receivers", live_receivers)
+    with muted(signal, receivers=[receiver]):
+        assert answers(signal) == []
+    with muted(signal, receivers=[async_receiver]):
+        assert answers(signal) == ["called"]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("receivers", "message"),
+    [
+        (receiver, "receivers must be a list, not <function receiver"),
+        (["receiver"], "'receiver' is not a receiver: it can't be called"),
+        ([post_save], "is not a receiver"),
+    ],
+)
+def test_what_is_no_receiver(receivers, message):
+    with pytest.raises(TypeError, match=message):
+        muted(post_save, receivers=receivers)
+
+
+def test_signals_and_receiver_in_the_wrong_order():
+    with pytest.raises(TypeError, match=r"ModelSignal object at .* is not a receiver"):
+        connected(post_save, receiver)
+
+
 # connected()
 
 
 def test_connected(signal):
-    with connected(signal, async_receiver) as given:
+    with connected(async_receiver, signal) as given:
         assert given is async_receiver
         assert answers(signal) == ["called", "awaited"]
     assert answers(signal) == ["called"]
 
 
 def test_connected_for_a_sender(signal):
-    with connected(signal, async_receiver, sender=Sender):
+    with connected(async_receiver, signal, senders=[Sender]):
         assert answers(signal) == ["called", "awaited"]
         assert answers(signal, Other) == ["called"]
 
 
 def test_connected_is_kept_alive(signal):
-    with connected(signal, lambda **kwargs: "lambda"):
+    with connected(lambda **kwargs: "lambda", signal):
         assert answers(signal) == ["called", "lambda"]
 
 
@@ -374,14 +521,13 @@ def test_connected_that_no_weak_reference_can_be_made_of(signal):
         def __call__(self, **kwargs):
             return "slotted"
 
-    with connected(signal, Slotted()):
+    with connected(Slotted(), signal):
         assert answers(signal) == ["called", "slotted"]
 
 
-@pytest.mark.parametrize("make", [list, tuple])
-def test_connected_to_several(signal, signal_class, make):
+def test_connected_to_several(signal, signal_class):
     other = signal_class()
-    with connected(make([signal, other]), async_receiver):
+    with connected(async_receiver, signal, other):
         assert answers(signal) == ["called", "awaited"]
         assert answers(other) == ["awaited"]
     assert answers(signal) == ["called"]
@@ -390,8 +536,8 @@ def test_connected_to_several(signal, signal_class, make):
 
 def test_connected_twice(signal):
     """Each is a connection of its own, beside one that was there."""
-    with connected(signal, receiver):
-        with connected(signal, receiver):
+    with connected(receiver, signal):
+        with connected(receiver, signal):
             assert answers(signal) == ["called"] * 3
         assert answers(signal) == ["called"] * 2
         assert signal.disconnect(receiver)
@@ -403,7 +549,7 @@ def test_connected_twice(signal):
 def test_connected_function(signal):
     calls = []
 
-    @connected(signal, lambda **kwargs: calls.append(kwargs["sender"]))
+    @connected(lambda **kwargs: calls.append(kwargs["sender"]), signal)
     def function():
         return len(signal.send(Sender))
 
@@ -413,17 +559,17 @@ def test_connected_function(signal):
     assert answers(signal) == ["called"]
 
 
-def test_connected_to_a_model_by_name():
-    signal = ModelSignal()
-    with connected(signal, receiver, sender="auth.User"):
-        assert answers(signal, User) == ["called"]
-        assert answers(signal, Group) == []
-    assert signal.receivers == []
+def test_connected_for_several_senders(signal):
+    with connected(async_receiver, signal, senders=[Sender, Other, Sender]):
+        assert answers(signal) == answers(signal, Other) == ["called", "awaited"]
+        assert answers(signal, Equal) == ["called"]
+    with connected(async_receiver, signal, senders=[]):
+        assert answers(signal) == ["called"]
 
 
 def test_what_cannot_be_connected(signal, signal_class):
     other = signal_class()
-    block = connected([other, signal], lambda: None)
+    block = connected(lambda: None, other, signal)
     with override_settings(DEBUG=True), pytest.raises(ValueError, match="keyword"):
         block.__enter__()
     assert other.receivers == []
@@ -442,13 +588,25 @@ def test_recorded(signal):
     signal.send(Sender)
     answer = [(receiver, "called")]
     assert sends == [
-        Sent(Sender, {"a": 1}, "send", answer),
-        Sent(Other, {}, "send_robust", answer),
-        Sent(Other, {"b": 2}, "asend", answer),
-        Sent(Sender, {}, "asend_robust", answer),
+        Sent(signal, Sender, {"a": 1}, "send", answer),
+        Sent(signal, Other, {}, "send_robust", answer),
+        Sent(signal, Other, {"b": 2}, "asend", answer),
+        Sent(signal, Sender, {}, "asend_robust", answer),
     ]
     assert sends[0].receivers == [receiver]
     assert sends[0].error is None
+
+
+def test_several_that_are_recorded(signal, signal_class):
+    other = signal_class()
+    with recorded(signal, other) as sends:
+        other.send(Sender)
+        signal.send_robust(Sender)
+    assert [(sent.signal, sent.method) for sent in sends] == [
+        (other, "send"),
+        (signal, "send_robust"),
+    ]
+    assert vars(other).keys() == vars(signal_class()).keys()
 
 
 def test_recorded_senders(signal):
@@ -461,7 +619,7 @@ def test_recorded_that_calls_nobody(signal):
     signal.disconnect(receiver)
     with recorded(signal) as sends:
         signal.send(Sender)
-    assert sends == [Sent(Sender, {}, "send")]
+    assert sends == [Sent(signal, Sender, {}, "send")]
 
 
 def test_recorded_that_fails(signal):
@@ -469,7 +627,7 @@ def test_recorded_that_fails(signal):
         raise error
 
     error = KeyError("this")
-    with connected(signal, fails), recorded(signal) as sends:
+    with connected(fails, signal), recorded(signal) as sends:
         with pytest.raises(KeyError):
             signal.send(Sender)
         signal.send_robust(Sender)
@@ -486,7 +644,7 @@ def test_recorded_that_is_interrupted(signal):
         raise KeyboardInterrupt
 
     with (
-        connected(signal, interrupts),
+        connected(interrupts, signal),
         recorded(signal) as sends,
         pytest.raises(KeyboardInterrupt),
     ):
@@ -518,6 +676,6 @@ def test_recorded_sends_in_the_order_in_which_they_began(signal):
         if sender is Sender:
             signal.send(Other)
 
-    with connected(signal, sends_more), recorded(signal) as sends:
+    with connected(sends_more, signal), recorded(signal) as sends:
         signal.send(Sender)
     assert [sent.sender for sent in sends] == [Sender, Other]

@@ -1,55 +1,45 @@
-/* From the arguments of a send to those of the calls that come of it. */
+/* From the arguments of a send to those of the calls that come of it.
+ *
+ * A send, `send(self, sender, **named)`, comes with an array of its arguments, and the
+ * names of the last of them. A receiver is called with the same array, all of it by name:
+ * `signal`, `sender` and the others. */
 
 #ifndef ALTDISPATCH_CALL_H
 #define ALTDISPATCH_CALL_H
 
 #include "state.h"
 
-#define SMALL_CALL 16
-
-/* A send, `send(self, sender, **named)`, as it was called. */
-typedef struct {
-    PyObject *signal; /* borrowed from the caller, as are all the arguments */
-    PyObject *sender;
-    PyObject *const *named; /* the keyword arguments, maybe with the sender */
-    Py_ssize_t position;    /* the sender's position among them, or -1 */
-    PyObject *names;        /* owned by end_call(): what the receivers' are called */
-    PyObject **arguments;   /* the receivers' arguments; the item before is free */
-    PyObject *small[1 + SMALL_CALL];
-} call;
-
-/* Find the names that a receiver is called with, for `site->incoming`: first `signal`
- * and `sender`, then the others. Leave NULL where the call isn't plainly right, for
- * Python to raise the error that is due. Return -1 with an error if there's no memory.
- */
+/* Find the names that a receiver is called with, for `site->incoming`. Leave NULL where
+ * the call isn't plainly right, for Python to raise the error that is due. Return -1 with
+ * an error if there's no memory. */
 static int
 find_outgoing_names(module_state *state, call_site *site)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(site->incoming);
-    site->sender = -1;
+    Py_ssize_t begin = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *name = PyTuple_GET_ITEM(site->incoming, i);
-        if (PyUnicode_CompareWithASCIIString(name, "sender") == 0) {
-            site->sender = i;
+        if (i == 0 && PyUnicode_CompareWithASCIIString(name, "sender") == 0) {
+            begin = 1;
         }
-        else if (PyUnicode_CompareWithASCIIString(name, "signal") == 0
+        else if (PyUnicode_CompareWithASCIIString(name, "sender") == 0
+                 || PyUnicode_CompareWithASCIIString(name, "signal") == 0
                  || PyUnicode_CompareWithASCIIString(name, "self") == 0) {
             return 0;
         }
     }
-    PyObject *outgoing = PyTuple_New(2 + count - (site->sender >= 0));
+    PyObject *outgoing = PyTuple_New(2 + count - begin);
     if (outgoing == NULL) {
         return -1;
     }
     PyTuple_SET_ITEM(outgoing, 0, Py_NewRef(state->names.signal));
     PyTuple_SET_ITEM(outgoing, 1, Py_NewRef(state->names.sender));
-    for (Py_ssize_t i = 0, next = 2; i < count; i++) {
-        if (i != site->sender) {
-            PyObject *name = PyTuple_GET_ITEM(site->incoming, i);
-            PyTuple_SET_ITEM(outgoing, next++, Py_NewRef(name));
-        }
+    for (Py_ssize_t i = begin; i < count; i++) {
+        PyObject *name = PyTuple_GET_ITEM(site->incoming, i);
+        PyTuple_SET_ITEM(outgoing, 2 + i - begin, Py_NewRef(name));
     }
     site->outgoing = outgoing;
+    site->count = 2 - begin;
     return 0;
 }
 
@@ -65,61 +55,79 @@ are_interned(PyObject *names)
     return 1;
 }
 
-/* Return what is known of the call site whose keyword names are `names`, a tuple that
- * is the same object each time unless the call unpacks a dict. Return NULL, without an
- * error, if they are not interned: those of no source would be kept for nothing; and
- * NULL with an error if there's no memory. It's good until Python code runs. */
-static inline call_site *
-find_call_site(module_state *state, PyObject *names)
+/* Return the names that the receivers of a send are called with, a new reference, for
+ * its own names, a tuple that is the same object each time unless the call unpacks a
+ * dict. Return NULL with an error; or without one if the call is for Python to handle.
+ * Names that are not interned are: those of no source would be kept for nothing. */
+static inline PyObject *
+get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
 {
-    call_site *site = &state->call_sites[((size_t)names >> 4) % CALL_SITES];
-    if (site->incoming == names) {
-        return site;
+    if (names == NULL) {
+        return count == 2 ? Py_NewRef(state->names.signal_and_sender) : NULL;
     }
-    if (!are_interned(names)) {
-        return NULL;
+    call_site *site = &state->call_sites[((uintptr_t)names >> 4) % CALL_SITES];
+    if (site->incoming != names) {
+        if (!are_interned(names)) {
+            return NULL;
+        }
+        /* Strings, and tuples of them, run no program's code when they go. */
+        Py_CLEAR(site->outgoing);
+        Py_XSETREF(site->incoming, Py_NewRef(names));
+        if (find_outgoing_names(state, site) < 0) {
+            Py_CLEAR(site->incoming);
+            return NULL;
+        }
     }
-    /* Strings, and tuples of them, run no code of anybody's when they go. */
-    Py_CLEAR(site->outgoing);
-    Py_XSETREF(site->incoming, Py_NewRef(names));
-    if (find_outgoing_names(state, site) < 0) {
-        Py_CLEAR(site->incoming);
-        return NULL;
-    }
-    return site;
+    return site->count == count ? Py_XNewRef(site->outgoing) : NULL;
 }
 
-/* Read the arguments of a send into `call`. Return 1; or 0, without an error, if they
- * are for Python to look at; or -1 with an error. After 1, end_call() is due. */
-static inline int
-begin_call(module_state *state, call *call, PyObject *const *args, Py_ssize_t count,
-           PyObject *names)
+/* Call each receiver in a list, and put (receiver, response) in its place. What isn't
+ * called yet is as in Django's own list of receivers. Return -1 with an error. */
+static int
+call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
+         size_t offset_flag, PyObject *names, int robust)
 {
-    call->arguments = NULL;
-    call->position = -1;
-    call->named = args + count;
-    if (names == NULL) {
-        if (count != 2) {
-            return 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
+        PyObject *response = call_vector(receiver, arguments, offset_flag, names);
+        if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
+            response = take_raised_exception();
+            PyObject *logged = PyObject_CallFunctionObjArgs(
+                state->owned.log_failure, arguments[0], receiver, response, NULL);
+            if (logged == NULL) {
+                Py_CLEAR(response);
+            }
+            Py_XDECREF(logged);
         }
-        call->signal = args[0];
-        call->sender = args[1];
-        call->names = Py_NewRef(state->names.signal_and_sender);
-        return 1;
+        PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
+        if (pair == NULL) {
+            Py_DECREF(receiver);
+            Py_XDECREF(response);
+            return -1;
+        }
+        PyTuple_SET_ITEM(pair, 0, receiver);
+        PyTuple_SET_ITEM(pair, 1, response);
+        /* A program that looks for references may have found the list. */
+        if (PyList_SetItem(receivers, i, pair) < 0) {
+            return -1;
+        }
     }
-    call_site *site = find_call_site(state, names);
-    if (site == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    if (site->outgoing == NULL || count != (site->sender < 0 ? 2 : 1)) {
-        return 0;
-    }
-    call->signal = args[0];
-    call->position = site->sender;
-    call->sender = site->sender < 0 ? args[1] : call->named[site->sender];
-    call->names = Py_NewRef(site->outgoing);
-    return 1;
+    return 0;
 }
+
+/* What follows is for the asynchronous receivers: see together.h. */
+
+#define SMALL_CALL 16
+
+/* The arguments of calls, all of them by name. */
+typedef struct {
+    PyObject *signal; /* borrowed from the caller, as are all the arguments */
+    PyObject *sender;
+    PyObject *const *named;
+    PyObject *names;      /* owned by end_call(): what the receivers' are called */
+    PyObject **arguments; /* the receivers' arguments; the item before is free */
+    PyObject *small[1 + SMALL_CALL];
+} call;
 
 /* Read the keyword arguments of a call from a dict; `*values` keeps what is in it.
  * Return 1; or 0, without an error, if they are for Python to look at; or -1 with an
@@ -149,8 +157,7 @@ begin_call_of_dict(module_state *state, call *call, PyObject *named, PyObject **
         PyTuple_SET_ITEM(*values, i, Py_NewRef(value));
     }
     call->arguments = NULL;
-    call->named = ((PyTupleObject *)*values)->ob_item;
-    call->position = -1;
+    call->named = &PyTuple_GET_ITEM(*values, 0);
     return 1;
 }
 
@@ -162,7 +169,7 @@ set_out_arguments(call *call)
     Py_ssize_t count = PyTuple_GET_SIZE(call->names);
     PyObject **room = call->small;
     if (count > SMALL_CALL) {
-        room = PyMem_New(PyObject *, 1 + count);
+        room = PyMem_New(PyObject *, (size_t)(1 + count));
         if (room == NULL) {
             PyErr_NoMemory();
             return -1;
@@ -172,12 +179,8 @@ set_out_arguments(call *call)
     call->arguments = room + 1;
     call->arguments[0] = call->signal;
     call->arguments[1] = call->sender;
-    PyObject *const *named = call->named;
-    for (Py_ssize_t i = 2; i < count; i++, named++) {
-        if (named - call->named == call->position) {
-            named++;
-        }
-        call->arguments[i] = *named;
+    for (Py_ssize_t i = 2; i < count; i++) {
+        call->arguments[i] = call->named[i - 2];
     }
     return 0;
 }
@@ -186,18 +189,6 @@ set_out_arguments(call *call)
 static inline PyObject *
 call_receiver(call *call, PyObject *receiver)
 {
-    /* The two kinds that nearly all are, as PyObject_Vectorcall() would call them. */
-    if (PyFunction_Check(receiver)) {
-        return ((PyFunctionObject *)receiver)
-            ->vectorcall(receiver, call->arguments, PY_VECTORCALL_ARGUMENTS_OFFSET,
-                         call->names);
-    }
-    if (PyMethod_Check(receiver) && PyFunction_Check(PyMethod_GET_FUNCTION(receiver))) {
-        PyObject *function = PyMethod_GET_FUNCTION(receiver);
-        call->arguments[-1] = PyMethod_GET_SELF(receiver);
-        return ((PyFunctionObject *)function)
-            ->vectorcall(function, call->arguments - 1, 1, call->names);
-    }
     return PyObject_Vectorcall(receiver, call->arguments,
                                PY_VECTORCALL_ARGUMENTS_OFFSET, call->names);
 }

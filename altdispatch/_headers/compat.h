@@ -1,5 +1,5 @@
 /* What differs between the releases of CPython, and all of its private API that
- * altdispatch uses. Everything else in here is documented API. */
+ * altdispatch uses, each with what is public and would do. */
 
 #ifndef ALTDISPATCH_COMPAT_H
 #define ALTDISPATCH_COMPAT_H
@@ -21,29 +21,32 @@
 #define THREAD_LOCAL _Thread_local
 #endif
 
-/* Return whether what `reference`, a weak one, refers to is alive. With the GIL, it is
- * as simple as that. */
-static inline int
-is_alive(PyObject *reference)
-{
-    PyObject *object = ((PyWeakReference *)reference)->wr_object;
-    return object != Py_None && Py_REFCNT(object) != 0;
-}
-
-/* Return a new reference to what `reference` refers to, or NULL, without an error, if
- * that is dead. */
+/* Return a new reference to what `reference`, a weak one, refers to; NULL, without an
+ * error, if that is dead. */
 static inline PyObject *
 referent(PyObject *reference)
 {
-    return is_alive(reference) ? Py_NewRef(((PyWeakReference *)reference)->wr_object)
-                               : NULL;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *object;
+    return PyWeakref_GetRef(reference, &object) == 1 ? object : NULL;
+#else
+    PyObject *object = PyWeakref_GetObject(reference);
+    return object == Py_None ? NULL : Py_NewRef(object);
+#endif
 }
 
-/* Return whether `reference`, a weak one, refers to `object`, which is alive. */
-static inline int
-refers_to(PyObject *reference, PyObject *object)
+/* Find an item of a dict. Return a new reference; NULL if there is none, or with an
+ * error. */
+static inline PyObject *
+dict_item(PyObject *dict, PyObject *key)
 {
-    return ((PyWeakReference *)reference)->wr_object == object;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *item;
+    (void)PyDict_GetItemRef(dict, key, &item);
+    return item;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+#endif
 }
 
 /* Return the error that is set, a new reference, and unset it. */
@@ -77,7 +80,8 @@ raise_exception(PyObject *error)
 }
 
 /* Find an attribute that may be missing. Return 1 with a new reference in `*found`; 0
- * without an error; or -1 with one. */
+ * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(), makes
+ * an error each time that there is none. */
 static inline int
 optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 {
@@ -88,17 +92,22 @@ optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 #endif
 }
 
-/* Return a borrowed reference to the `__dict__` of an object whose attributes are
- * found by the generic rules, or NULL, without an error, if it has none. */
+/* Call an object as PyObject_Vectorcall(), which is public, does. Functions are called
+ * without what that checks: a twentieth of the time. */
 static inline PyObject *
-instance_dict(PyObject *object)
+call_vector(PyObject *callable, PyObject *const *arguments, size_t flagged_count,
+            PyObject *names)
 {
-    PyObject **dict = _PyObject_GetDictPtr(object);
-    return dict == NULL ? NULL : *dict;
+    if (PyFunction_Check(callable)) {
+        return ((PyFunctionObject *)callable)
+            ->vectorcall(callable, arguments, flagged_count, names);
+    }
+    return PyObject_Vectorcall(callable, arguments, flagged_count, names);
 }
 
 /* Return a borrowed reference to what a class has under a name, by itself or by a
- * base, or NULL, without an error. */
+ * base, or NULL, without an error. What is public, PyObject_GetOptionalAttr() (3.13),
+ * binds what it finds, and so may run code. */
 static inline PyObject *
 type_attribute(PyTypeObject *type, PyObject *name)
 {
@@ -106,11 +115,37 @@ type_attribute(PyTypeObject *type, PyObject *name)
 }
 
 /* Return a number that no other class has, and the class itself only until it or a
- * base is changed; 0 if there is none. */
+ * base is changed; 0 if there is none. What is public, PyType_Watch() (3.12), needs one
+ * of eight watchers of the interpreter. */
 static inline unsigned int
 type_version(PyTypeObject *type)
 {
     return type->tp_version_tag;
+}
+
+/* Find where in the objects of a class one of its slots is; -1, without an error, if it
+ * has no such slot. What is public is PyObject_GetAttr(), each time. */
+static inline Py_ssize_t
+find_slot(PyObject *type, const char *name)
+{
+    Py_ssize_t offset = -1;
+    PyObject *slot = PyObject_GetAttrString(type, name);
+    if (slot == NULL) {
+        PyErr_Clear();
+    }
+    else if (Py_IS_TYPE(slot, &PyMemberDescr_Type)) {
+        offset = ((PyMemberDescrObject *)slot)->d_member->offset;
+    }
+    Py_XDECREF(slot);
+    return offset;
+}
+
+/* Return what is in a slot of an object, borrowed; NULL, without an error, if nothing
+ * is. */
+static inline PyObject *
+get_slot(PyObject *object, Py_ssize_t offset)
+{
+    return *(PyObject **)((char *)object + offset);
 }
 
 #endif

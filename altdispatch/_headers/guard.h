@@ -9,10 +9,7 @@
 static int
 is_one_of(PyObject *list, PyObject *object)
 {
-    if (list == NULL) {
-        return 0;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         if (PyList_GET_ITEM(list, i) == object) {
             return 1;
         }
@@ -20,10 +17,10 @@ is_one_of(PyObject *list, PyObject *object)
     return 0;
 }
 
-/* Look whether the instances of `type` have their attributes in their __dict__, and
+/* Check whether the instances of `type` have their attributes in their __dict__, and
  * nowhere else, and whether the methods that the fast path leaves out are ours. */
 static int
-look_at_type(module_state *state, PyTypeObject *type)
+check_type(module_state *state, PyTypeObject *type)
 {
     owned_names *names = &state->names;
     return is_one_of(state->owned.own_live_receivers,
@@ -46,7 +43,7 @@ is_plain_type(module_state *state, PyTypeObject *type)
     if (version != 0 && state->plain_types[version % PLAIN_TYPES] == version) {
         return 1;
     }
-    if (!look_at_type(state, type)) {
+    if (!check_type(state, type)) {
         return 0;
     }
     /* Looking gives a version to a class that had none; 0 stands for none. */
@@ -55,44 +52,106 @@ is_plain_type(module_state *state, PyTypeObject *type)
     return 1;
 }
 
-/* A signal, and what it has in its __dict__; all borrowed. */
+/* What a signal has in its __dict__; what is used over calls is owned. */
 typedef struct {
-    PyObject *self;
-    PyObject *receivers;
-    PyObject *lock;
+    PyObject *receivers; /* owned */
+    PyObject *lock;      /* owned */
     PyObject *use_caching;
-    PyObject *cache;
+    PyObject *cache; /* owned */
     PyObject *dead_receivers;
-} attributes;
+} signal_attributes;
 
-/* Return whether a dict has a name next, with its value. */
-static inline int
-has_next(PyObject *dict, Py_ssize_t *place, PyObject *name, PyObject **value)
+#define ATTRIBUTES (sizeof(signal_attributes) / sizeof(PyObject *))
+
+static inline void
+clear_attributes(signal_attributes *signal)
 {
-    PyObject *next;
-    return PyDict_Next(dict, place, &next, value) && next == name;
+    Py_DECREF(signal->receivers);
+    Py_DECREF(signal->lock);
+    Py_DECREF(signal->cache);
 }
 
-/* Read a __dict__ that has the attributes in the order in which __init__() makes them,
- * and nothing else. Return whether it does. */
+/* Read the items of a signal's __dict__, borrowed. Return whether the fast path may:
+ * all are there, and nothing stands for a method that is left out. Other names must be
+ * interned strings: to compare them by identity is to compare them then. */
 static inline int
-read_usual_attributes(module_state *state, PyObject *held, attributes *signal)
+read_items(module_state *state, PyObject *held, PyObject **items)
 {
-    owned_names *names = &state->names;
-    Py_ssize_t place = 0;
-    return PyDict_GET_SIZE(held) == 5
-           && has_next(held, &place, names->receivers, &signal->receivers)
-           && has_next(held, &place, names->lock, &signal->lock)
-           && has_next(held, &place, names->use_caching, &signal->use_caching)
-           && has_next(held, &place, names->sender_receivers_cache, &signal->cache)
-           && has_next(held, &place, names->dead_receivers, &signal->dead_receivers);
+    PyObject *const *names = (PyObject *const *)&state->names;
+    size_t found = 0;
+    Py_ssize_t place = 0, left = PyDict_GET_SIZE(held);
+    PyObject *name, *value;
+    for (; left > 0 && PyDict_Next(held, &place, &name, &value); left--) {
+        /* Nearly always, they are in this order. */
+        size_t i = found;
+        if (i >= ATTRIBUTES || name != names[i]) {
+            if (!PyUnicode_CheckExact(name) || !PyUnicode_CHECK_INTERNED(name)
+                || name == state->names.live_receivers
+                || name == state->names.clear_dead_receivers) {
+                return 0;
+            }
+            for (i = 0; i < ATTRIBUTES && name != names[i]; i++) {
+            }
+        }
+        if (i < ATTRIBUTES) {
+            items[i] = value;
+            found++;
+        }
+    }
+    return found == ATTRIBUTES;
 }
 
-static inline PyObject *
-get(PyObject *dict, PyObject *name)
+/* Read the attributes of a signal whose class is plain. After 1, clear_attributes() is
+ * due. */
+static inline int
+read_attributes(module_state *state, PyObject *signal, signal_attributes *attributes)
 {
-    /* Both are exact: nothing can go wrong. */
-    return PyDict_GetItemWithError(dict, name);
+    PyObject *held = PyObject_GenericGetDict(signal, NULL);
+    if (held == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    int is_read = read_items(state, held, (PyObject **)attributes);
+    if (is_read) {
+        Py_INCREF(attributes->receivers);
+        Py_INCREF(attributes->lock);
+        Py_INCREF(attributes->cache);
+    }
+    Py_DECREF(held);
+    return is_read;
+}
+
+/* Return whether `sender` has no `__func__`, as only methods have, and was not asked for
+ * it in a way that it can notice. */
+static inline int
+has_no_function(module_state *state, PyObject *sender)
+{
+    PyTypeObject *type = Py_TYPE(sender);
+    if (type_attribute(type, state->names.func) != NULL) {
+        return 0;
+    }
+    if (type->tp_getattro == PyType_Type.tp_getattro) {
+        return type_attribute((PyTypeObject *)sender, state->names.func) == NULL;
+    }
+    if (type->tp_getattro != PyObject_GenericGetAttr) {
+        return 0;
+    }
+    PyObject *found = NULL;
+    int is_found = optional_attribute(sender, state->names.func, &found);
+    Py_XDECREF(found);
+    PyErr_Clear();
+    return is_found == 0;
+}
+
+/* Return whether the hash of `sender` and what it equals are not a program's business:
+ * to look it up can't be noticed, however often it is done. */
+static inline int
+hashes_unnoticed(PyObject *sender)
+{
+    PyTypeObject *type = Py_TYPE(sender);
+    return (type->tp_hash == PyBaseObject_Type.tp_hash
+            && type->tp_richcompare == PyBaseObject_Type.tp_richcompare)
+           || sender == Py_None || PyUnicode_CheckExact(sender);
 }
 
 /* Return what a dict has under a name, borrowed; NULL, without an error, if that's
@@ -103,7 +162,7 @@ get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
 {
     PyObject *found, *value;
     Py_ssize_t next = *place;
-    if (has_next(dict, &next, name, &value)) {
+    if (PyDict_Next(dict, &next, &found, &value) && found == name) {
         return value;
     }
     next = 0;
@@ -116,51 +175,20 @@ get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
     return value;
 }
 
-/* Read the attributes of a signal whose class is plain. Return whether all are there,
- * and none that stands for a method that the fast path leaves out. */
+/* Return whether a lock is of the usual type and nobody holds it: to take it and to
+ * release it again could not be noticed then. The type is gevent's or eventlet's if they
+ * have patched the standard library. Locks that can't tell are for Python to take. */
 static inline int
-read_attributes(module_state *state, PyObject *signal, attributes *attributes)
+is_unlocked(module_state *state, PyObject *lock)
 {
-    PyObject *held = instance_dict(signal);
-    if (held == NULL) {
+    if (!Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
         return 0;
     }
-    attributes->self = signal;
-    if (read_usual_attributes(state, held, attributes)) {
-        return 1;
-    }
-    attributes->receivers = get(held, state->names.receivers);
-    attributes->lock = get(held, state->names.lock);
-    attributes->use_caching = get(held, state->names.use_caching);
-    attributes->cache = get(held, state->names.sender_receivers_cache);
-    attributes->dead_receivers = get(held, state->names.dead_receivers);
-    return attributes->receivers != NULL && attributes->lock != NULL
-           && attributes->use_caching != NULL && attributes->cache != NULL
-           && attributes->dead_receivers != NULL
-           && get(held, state->names.live_receivers) == NULL
-           && get(held, state->names.clear_dead_receivers) == NULL;
-}
-
-/* Return whether an attribute that `sender` hasn't can be asked for without its
- * noticing.
- */
-static inline int
-finds_attributes_unnoticed(PyObject *sender)
-{
-    getattrofunc find = Py_TYPE(sender)->tp_getattro;
-    return find == PyObject_GenericGetAttr
-           || (PyType_Check(sender) && find == PyType_Type.tp_getattro);
-}
-
-/* Return whether the hash of `sender` and what it equals are not its own business: to
- * look it up can't be noticed, however often it is done. */
-static inline int
-hashes_unnoticed(PyObject *sender)
-{
-    PyTypeObject *type = Py_TYPE(sender);
-    return (type->tp_hash == PyBaseObject_Type.tp_hash
-            && type->tp_richcompare == PyBaseObject_Type.tp_richcompare)
-           || sender == Py_None || PyUnicode_CheckExact(sender);
+    PyObject *locked = PyObject_CallMethodNoArgs(lock, state->names.locked);
+    int is_free = locked == Py_False;
+    Py_XDECREF(locked);
+    PyErr_Clear();
+    return is_free;
 }
 
 #endif

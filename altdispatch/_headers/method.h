@@ -3,25 +3,29 @@
 #ifndef ALTDISPATCH_METHOD_H
 #define ALTDISPATCH_METHOD_H
 
+#include "stack.h"
 #include "state.h"
 
 #if PY_VERSION_HEX >= 0x030C0000
 
 /* CPython lets a function have calls of its own: it stays the function that it is. */
 
-/* How a function is called that has none: the same for all of them. */
+/* How a function is called that has no call of its own: the same for all of them. */
 static vectorcallfunc function_vectorcall = NULL;
 
 static inline PyObject *
-new_method(module_state *Py_UNUSED(state), PyObject *function,
-           vectorcallfunc vectorcall)
+new_method(module_state *state, PyObject *function, vectorcallfunc vectorcall)
 {
-    vectorcallfunc present = ((PyFunctionObject *)function)->vectorcall;
-    if (present != vectorcall) {
-        function_vectorcall = present;
-    }
+    function_vectorcall = PyVectorcall_Function(state->owned.log_failure);
     PyFunction_SetVectorcall((PyFunctionObject *)function, vectorcall);
     return Py_NewRef(function);
+}
+
+/* Return the function of a method, borrowed. */
+static inline PyObject *
+method_function(PyObject *self)
+{
+    return self;
 }
 
 /* Have the Python function that `self` also is handle the call. */
@@ -29,7 +33,12 @@ static inline PyObject *
 call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
             PyObject *names)
 {
-    return function_vectorcall(self, args, flagged_count, names);
+    PyObject *result = NULL;
+    if (enter_level() == 0) {
+        result = function_vectorcall(self, args, flagged_count, names);
+        Py_LeaveRecursiveCall();
+    }
+    return result;
 }
 
 #else
@@ -86,9 +95,13 @@ static inline PyObject *
 call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
             PyObject *names)
 {
+    PyObject *result = NULL;
     PyObject *function = method_function(self);
-    return function == NULL ? NULL
-                            : PyObject_Vectorcall(function, args, flagged_count, names);
+    if (function != NULL && enter_level() == 0) {
+        result = PyObject_Vectorcall(function, args, flagged_count, names);
+        Py_LeaveRecursiveCall();
+    }
+    return result;
 }
 
 static PyObject *

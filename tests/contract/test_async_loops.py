@@ -244,6 +244,11 @@ def test_run_that_is_replaced(assert_same, monkeypatch):
     assert assert_same(scenario) == [1, 2]
 
 
+@pytest.mark.skipif(
+    not hasattr(asyncio, "set_event_loop_policy"), reason="Python has no policies"
+)
+# That is to come, and warned of from 3.14.
+@pytest.mark.filterwarnings("ignore:.*[pP]olicy.* is deprecated:DeprecationWarning")
 def test_policy_of_a_program(assert_same):
     """Loops of another kind are made for its synchronous sends."""
 

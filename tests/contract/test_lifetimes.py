@@ -7,6 +7,8 @@ import pytest
 
 from altdispatch.releases import RELEASE
 
+from ..implementations import COUNTS_REFERENCES
+
 
 class Sender:
     pass
@@ -211,6 +213,9 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
 
         def look():
             gc.collect()
+            if not COUNTS_REFERENCES:
+                # What finalizers let go of waits for another one.
+                gc.collect()
             seen.append([thing() is not None for thing in things])
 
         del sender, senders[0]
@@ -253,19 +258,19 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
 
 
 def test_million_connections_leave_nothing(Signal, caching):
-    """Neither do receivers that come and go, though most of them never left."""
+    """Neither do receivers that come and go, though many never leave."""
     signal = Signal(use_caching=caching)
-    stays = make_function()
-    signal.connect(stays)
+    stay = [make_function() for _ in range(100)]
+    for stays in stay:
+        signal.connect(stays)
     goes = make_function()
     for _ in range(50_000):
         signal.connect(goes, sender=Sender)
         signal.send(Sender)
         signal.disconnect(goes, sender=Sender)
-    index = signal.receivers.memory
-    assert len(signal.receivers) == 1
-    assert index is None or not index.worn
-    assert [answer for _, answer in signal.send(Sender)] == ["function"]
+    memory = signal.receivers.memory
+    assert type(memory) is int or len(memory.gone) <= 300
+    assert [answer for _, answer in signal.send(Sender)] == ["function"] * 100
 
 
 @pytest.mark.parametrize("strong_first", [False, True])
@@ -306,6 +311,8 @@ def test_receiver_that_is_reborn_at_the_same_address(assert_same, caching):
             signal.connect(receiver, sender=Sender)
             answers.append([answer for _, answer in signal.send(Sender)])
             del receiver
+            if not COUNTS_REFERENCES:
+                gc.collect()
         return answers
 
     assert assert_same(scenario) == [[number] for number in range(50)]

@@ -275,7 +275,7 @@ def test_list_of_the_programs_own(assert_same, caching):
 
 def test_receivers_replaced_by_another_kind(assert_same):
     """What isn't a list is read as it is, and can't be connected to."""
-    (receiver,) = make_receivers(1)
+    receiver, other = make_receivers(2)
 
     def scenario(Signal):
         signal = Signal()
@@ -283,7 +283,7 @@ def test_receivers_replaced_by_another_kind(assert_same):
         signal.receivers = tuple(signal.receivers)
         seen = [answers(signal), answers(signal)]
         try:
-            signal.connect(seen.append)
+            signal.connect(other)
         except AttributeError as error:
             seen.append(str(error))
         signal.receivers = None
@@ -771,7 +771,8 @@ def test_other_copies_fail(assert_same, caching, how, strong):
         signal.connect(len, weak=False) if strong else signal.connect(make_receivers)
         return how(signal)
 
-    assert assert_same(scenario)[0] is TypeError
+    # The latter is what PyPy's locks raise.
+    assert assert_same(scenario)[0] in (TypeError, pickle.PicklingError)
 
 
 def test_receivers_copied_or_pickled_are_plain(assert_same):

@@ -226,5 +226,7 @@ def test_errors_in_receivers(compare_served, asynchronous):
 
     # There are no asynchronous receivers: the error keeps the signal from them.
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED, asynchronous=False)
-    gc.collect()
+    for _ in range(3):
+        # PyPy finalizes step by step.
+        gc.collect()
     assert [status for status, *_ in seen.answer[0]] == [500, 200, 200]

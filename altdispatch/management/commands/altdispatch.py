@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -16,6 +18,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from altdispatch import status
 from altdispatch.listing import Connection, ListedSignal, list_signals
 from altdispatch.profiling import Failed, Profile, Work, profile
+
+INDENT = "  "
 
 
 class _Subparser(CommandParser):
@@ -36,12 +40,13 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.set_defaults(tell=self.tell_status)
+        parser.set_defaults(tell=self.tell_status, json=False)
         subparsers = parser.add_subparsers(
             title="subcommands", metavar="SUBCOMMAND", parser_class=_Subparser
         )
         add = subparsers.add_parser("status", help="what is swapped; the default")
         add.set_defaults(tell=self.tell_status)
+        add.add_argument("--json", action="store_true", help="write it as JSON")
 
         add = subparsers.add_parser("signals", help="all signals and their receivers")
         add.set_defaults(tell=self.tell_signals)
@@ -59,7 +64,11 @@ class Command(BaseCommand):
         add.add_argument(
             "--app", metavar="LABEL", help="only receivers that are written in that app"
         )
-        add.add_argument(
+        which = add.add_mutually_exclusive_group()
+        which.add_argument(
+            "--all", action="store_true", help="also signals that have no receivers"
+        )
+        which.add_argument(
             "--unheard",
             action="store_true",
             help="only signals that have no receivers, or none such",
@@ -83,26 +92,46 @@ class Command(BaseCommand):
             "--requests", type=int, default=100, metavar="N", help="how often (100)"
         )
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader, such as head, has seen enough. Nor must the interpreter write
+            # what is left when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
     def handle(self, *args: Any, tell: Any, **options: Any) -> None:
         tell(options)
 
     def tell_status(self, options: dict[str, Any]) -> None:
-        for name, value in status().rows().items():
+        now = status()
+        if options["json"]:
+            self.stdout.write(json.dumps(asdict(now), indent=2))
+            return
+        for name, value in now.rows().items():
             label = self.style.MIGRATE_LABEL(f"{name + ':':16}")
             self.stdout.write(label + value)
 
     def tell_signals(self, options: dict[str, Any]) -> None:
-        signals = _select(list_signals(), options)
+        listed = list_signals()
+        signals = _select(listed, options)
         if options["json"]:
             answer = [asdict(signal) for signal in signals]
             self.stdout.write(json.dumps(answer, indent=2))
             return
-        for signal in signals:
+        rows = [[_row(one) for one in signal.connections] for signal in signals]
+        for signal, lines in zip(signals, _lay_out(rows), strict=True):
             self.stdout.write(self.style.MIGRATE_HEADING(signal.name or signal.type))
-            if not signal.connections:
-                self.stdout.write("  nobody")
-            for line in _align([_row(one) for one in signal.connections]):
-                self.stdout.write(f"  {line}")
+            for line in lines or ["nobody"]:
+                self.stdout.write(INDENT + line)
+        if not signals:
+            self.stdout.write(_nothing(options))
+        elif hidden := _count_hidden(listed, signals, options):
+            self.stdout.write(
+                f"Signals without receivers, which --all shows: {hidden}."
+            )
 
     def tell_profile(self, options: dict[str, Any]) -> None:
         command, url = options["command_line"], options["url"]
@@ -135,19 +164,42 @@ def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(f"{cell:{width}}" for cell, width in cells).rstrip()
 
 
+def _lay_out(tables: Sequence[list[list[str]]]) -> list[list[str]]:
+    """Return the lines of each table: one for a row, or several if they are too wide.
+
+    What is written into a pipe or a file has one for each, so that it can be searched.
+    """
+    width = shutil.get_terminal_size((sys.maxsize, 0)).columns - len(INDENT)
+    laid_out = [[*_align(rows)] for rows in tables]
+    if all(len(line) <= width for lines in laid_out for line in lines):
+        return laid_out
+    return [[line for row in rows for line in _stack(row, width)] for rows in tables]
+
+
+def _stack(row: list[str], width: int) -> list[str]:
+    """Return the lines of a row whose cells come below its first one."""
+    first, *others = row
+    wrapped = textwrap.wrap(
+        ", ".join(cell for cell in others if cell),
+        max(width, len(INDENT) + 1),
+        initial_indent=INDENT,
+        subsequent_indent=INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [first, *wrapped]
+
+
 # Signals.
 
 
 def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[ListedSignal]:
-    """Return what the options want to see of the signals and their receivers."""
-    name, sender, app = options["signal"], options["sender"], options["app"]
-    if sender and sender not in _senders(signals):
-        raise CommandError(f"There is no model {sender!r}, and no such sender.")
-    if app and not apps.is_installed(app) and app not in apps.app_configs:
-        raise CommandError(f"There is no app {app!r} in this project.")
-    signals = [signal for signal in signals if not name or _has_name(signal, name)]
-    if not signals:
-        raise CommandError(f"There is no signal {name!r} in this project.")
+    """Return what the options ask for of the signals and their receivers."""
+    sender = _find_sender(signals, options["sender"])
+    app = _find_app(options["app"])
+    signals = _named(signals, options["signal"])
+    # What is asked for by name is shown in any case.
+    show_all = options["all"] or (options["signal"] and not (sender or app))
     selected = []
     for signal in signals:
         connections = [
@@ -159,16 +211,61 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
         if options["unheard"]:
             is_wanted = not connections
         else:
-            is_wanted = bool(connections) or not (sender or app)
+            is_wanted = bool(connections) or show_all
         if is_wanted:
             selected.append(replace(signal, connections=connections))
     return selected
 
 
-def _senders(signals: list[ListedSignal]) -> set[str | None]:
-    """Return the names of all models, and of what else signals are connected for."""
-    names = {one.sender for signal in signals for one in signal.connections}
-    return names | {model._meta.label for model in apps.get_models()}
+def _find_sender(signals: list[ListedSignal], name: str | None) -> str | None:
+    """Return a sender's name as connections have it, whatever its case is."""
+    if not name:
+        return None
+    names = {
+        one.sender for signal in signals for one in signal.connections if one.sender
+    }
+    names |= {model._meta.label for model in apps.get_models()}
+    for known in names:
+        if known.lower() == name.lower():
+            return known
+    raise CommandError(f"There is no model {name!r}, and no such sender.")
+
+
+def _find_app(name: str | None) -> str | None:
+    """Return the label of an app, which may be given by its full name."""
+    if not name:
+        return None
+    for config in apps.get_app_configs():
+        if name in (config.label, config.name):
+            return config.label
+    raise CommandError(f"There is no app {name!r} in this project.")
+
+
+def _named(signals: list[ListedSignal], name: str | None) -> list[ListedSignal]:
+    """Return the signals of a name; all if there is none."""
+    named = [signal for signal in signals if not name or _has_name(signal, name)]
+    if not named:
+        raise CommandError(f"There is no signal {name!r} in this project.")
+    return named
+
+
+def _nothing(options: dict[str, Any]) -> str:
+    """Return what to say where nothing is selected."""
+    if options["unheard"]:
+        return "Each of these signals has receivers."
+    app = f" in the app {options['app']!r}" if options["app"] else ""
+    sender = f" for {options['sender']}" if options["sender"] else ""
+    signal = f" to {options['signal']}" if options["signal"] else ""
+    return f"No receiver{app} is connected{sender}{signal}."
+
+
+def _count_hidden(
+    listed: list[ListedSignal], shown: list[ListedSignal], options: dict[str, Any]
+) -> int:
+    """Return how many signals are not shown only because they have no receivers."""
+    if options["signal"] or options["sender"] or options["app"] or options["unheard"]:
+        return 0
+    return len(listed) - len(shown)
 
 
 def _has_name(signal: ListedSignal, pattern: str) -> bool:

@@ -73,12 +73,15 @@ def use_helpers() -> None:
         assert_type(sends, list[Sent])
         assert_type(sends[0].named["number"], Any)
         assert_type(sends[0].error, BaseException | None)
-    with connected(order_placed, note, sender=Book) as given:
+    with connected(note, order_placed, senders=[Book]) as given:
         given()
-    with connected([post_save, pre_save], index):
+    with connected(index, post_save, pre_save, senders=["shop.Book"]):
         pass
+    with muted(post_save, receivers=[index]), recorded(post_save, pre_save) as sends:
+        assert_type(sends[0].signal, django.dispatch.Signal)
     muted("post_save")  # type: ignore[arg-type]
-    connected(order_placed, "note")  # type: ignore[arg-type]
+    muted(post_save, receivers=["index"])  # type: ignore[list-item]
+    connected("note", order_placed)  # type: ignore[arg-type]
     recorded(order_placed, senders=1)  # type: ignore[arg-type]
 
 
@@ -87,7 +90,7 @@ def import_books(count: int) -> list[Book]:
     return [Book(title=str(number)) for number in range(count)]
 
 
-@connected(order_placed, note)
+@connected(note, order_placed)
 async def aimport_books(count: int) -> int:
     async with muted(post_save), recorded(post_save) as sends:
         return len(sends)

@@ -11,9 +11,9 @@ from .signals import order_placed
 def test_fixtures(
     mute_signals: Callable[..., None],
     connect_receiver: Callable[..., Callable[..., Any]],
-    record_signal: Callable[..., list[Sent]],
+    record_signals: Callable[..., list[Sent]],
 ) -> None:
-    sends = record_signal(order_placed)
+    sends = record_signals(order_placed)
     mute_signals(order_placed)
     order_placed.send(None)
     assert [sent.answers for sent in sends] == [[]]

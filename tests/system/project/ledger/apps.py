@@ -1,3 +1,5 @@
+import gc
+
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate, pre_init, pre_save
 
@@ -21,6 +23,8 @@ class LedgerConfig(AppConfig):
             diary.write("nothing keeps this receiver alive")
 
         pre_init.connect(lost)
+        del lost
+        gc.collect()  # Where references aren't counted.
 
     def count(self, sender, **kwargs):
         diary.write("ledger counts a", sender.__name__)

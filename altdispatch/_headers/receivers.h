@@ -1,0 +1,399 @@
+/* Who is to be called: from a sender to its entries or routes, and from these to the
+ * receivers. `scan()` and `resolve()` in receivers.py, compiled. */
+
+#ifndef ALTDISPATCH_RECEIVERS_H
+#define ALTDISPATCH_RECEIVERS_H
+
+#include "guard.h"
+#include "state.h"
+
+/* The longest list that is scanned here. In Python, there may be an index, which takes
+ * about as long as this. */
+#define MOST_SCANNED 500
+
+typedef enum {
+    FOUND,
+    NOBODY,
+    UNKNOWN, /* without an error: it's for Python to find out */
+    FAILED,  /* with an error */
+} lookup_result;
+
+/* The receivers of a send. */
+typedef struct {
+    PyObject *lists[2]; /* owned, synchronous and asynchronous; NULL: there are none */
+    int only_synchronous; /* if there are others, the result is UNKNOWN */
+    int only_counted;     /* there are no lists */
+    int is_any;
+} living_receivers;
+
+static inline void
+clear_living(living_receivers *living)
+{
+    Py_CLEAR(living->lists[0]);
+    Py_CLEAR(living->lists[1]);
+}
+
+/* Return whether `object` is surely no weak reference to isinstance(), which asks it
+ * for its __class__: mocks and proxies may give any. */
+static inline int
+is_no_reference(module_state *state, PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    return type == &PyFunction_Type || type == &PyMethod_Type
+           || (type->tp_getattro == PyObject_GenericGetAttr && !PyWeakref_Check(object)
+               && type_attribute(type, state->names.class_)
+                      == state->owned.object_class);
+}
+
+/* Find the method that a WeakMethod refers to, as its own __call__() does. */
+static lookup_result
+resolve_method(module_state *state, PyObject *reference, PyObject **method)
+{
+    if (state->weak_method_function < 0 || state->weak_method_kind < 0
+        || get_slot(reference, state->weak_method_kind) != (PyObject *)&PyMethod_Type) {
+        return UNKNOWN;
+    }
+    PyObject *function_ref = get_slot(reference, state->weak_method_function);
+    if (function_ref == NULL || !Py_IS_TYPE(function_ref, &_PyWeakref_RefType)) {
+        return UNKNOWN;
+    }
+    lookup_result result = NOBODY;
+    PyObject *owner = referent(reference);
+    PyObject *function = owner == NULL ? NULL : referent(function_ref);
+    if (function != NULL) {
+        *method = PyMethod_New(function, owner);
+        result = *method == NULL ? FAILED : FOUND;
+    }
+    Py_XDECREF(owner);
+    Py_XDECREF(function);
+    return result;
+}
+
+/* Find what an entry has for a receiver: that itself, or a weak reference to it. After
+ * FOUND, `*receiver` is a new reference. */
+static inline lookup_result
+resolve_receiver(module_state *state, PyObject *object, PyObject **receiver)
+{
+    if (Py_IS_TYPE(object, &_PyWeakref_RefType)) {
+        *receiver = referent(object);
+        return *receiver == NULL ? NOBODY : FOUND;
+    }
+    if (Py_IS_TYPE(object, (PyTypeObject *)state->owned.weak_method_type)) {
+        return resolve_method(state, object, receiver);
+    }
+    if (!is_no_reference(state, object)) {
+        return UNKNOWN;
+    }
+    *receiver = Py_NewRef(object);
+    return FOUND;
+}
+
+/* Return whether the sender of a route is alive, as far as it has a reference to it. */
+static inline lookup_result
+check_sender(PyObject *reference)
+{
+    if (reference == Py_None) {
+        return FOUND;
+    }
+    if (!Py_IS_TYPE(reference, &_PyWeakref_RefType)) {
+        return UNKNOWN;
+    }
+    PyObject *sender = referent(reference);
+    Py_XDECREF(sender); /* The signal's caller has another. */
+    return sender == NULL ? NOBODY : FOUND;
+}
+
+/* Add the receiver of a route to those that live. Items of an entry begin with its
+ * lookup key, those of a route after that. The tuple is owned by the caller. */
+static inline lookup_result
+add_living(module_state *state, PyObject *items, Py_ssize_t begin, living_receivers *living)
+{
+    PyObject *receiver;
+    PyObject *is_async = PyTuple_GET_ITEM(items, PyTuple_GET_SIZE(items) - 1);
+    if (is_async != Py_False && (is_async != Py_True || living->only_synchronous)) {
+        return UNKNOWN;
+    }
+    if (state->entry_length == 4) {
+        lookup_result sender = check_sender(PyTuple_GET_ITEM(items, begin + 1));
+        if (sender != FOUND) {
+            return sender;
+        }
+    }
+    lookup_result result =
+        resolve_receiver(state, PyTuple_GET_ITEM(items, begin), &receiver);
+    if (result != FOUND) {
+        return result;
+    }
+    living->is_any = 1;
+    PyObject **list = &living->lists[is_async == Py_True];
+    if (!living->only_counted
+        && ((*list == NULL && (*list = PyList_New(0)) == NULL)
+            || PyList_Append(*list, receiver) < 0)) {
+        result = FAILED;
+    }
+    Py_DECREF(receiver);
+    return result;
+}
+
+/* Resolve the routes that were cached for a sender. */
+static lookup_result
+resolve(module_state *state, PyObject *routes, living_receivers *living)
+{
+    /* A collection of garbage may run any code, which may edit the list. */
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(routes); i++) {
+        PyObject *route = PyList_GET_ITEM(routes, i);
+        if (!PyTuple_CheckExact(route)
+            || PyTuple_GET_SIZE(route) != state->entry_length - 1) {
+            return UNKNOWN;
+        }
+        Py_INCREF(route);
+        lookup_result result = add_living(state, route, 0, living);
+        Py_DECREF(route);
+        if (result == UNKNOWN || result == FAILED) {
+            return result;
+        }
+    }
+    return living->is_any ? FOUND : NOBODY;
+}
+
+/* Return whether an entry is for a sender with this id, or for every sender. UNKNOWN if
+ * it isn't one that connect() may have made. */
+static inline lookup_result
+check_entry(module_state *state, PyObject *entry, const void *id)
+{
+    if (!PyTuple_CheckExact(entry) || PyTuple_GET_SIZE(entry) != state->entry_length) {
+        return UNKNOWN;
+    }
+    PyObject *key = PyTuple_GET_ITEM(entry, 0);
+    if (!PyTuple_CheckExact(key) || PyTuple_GET_SIZE(key) != 2) {
+        return UNKNOWN;
+    }
+    PyObject *sender_key = PyTuple_GET_ITEM(key, 1);
+    if (!PyLong_CheckExact(sender_key)) {
+        /* That of a method isn't equal to any number. */
+        return PyTuple_CheckExact(sender_key) ? NOBODY : UNKNOWN;
+    }
+    void *wanted = PyLong_AsVoidPtr(sender_key);
+    if (wanted == id || wanted == Py_None) {
+        return FOUND;
+    }
+    if (wanted == NULL && PyErr_Occurred()) {
+        PyErr_Clear();
+        return UNKNOWN;
+    }
+    return NOBODY;
+}
+
+/* Find the receivers of a sender, whose key is its id, in the entries of a signal. */
+static lookup_result
+resolve_entries(module_state *state, PyObject *entries, PyObject *sender,
+                living_receivers *living)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); i++) {
+        PyObject *entry = PyList_GET_ITEM(entries, i);
+        lookup_result result = check_entry(state, entry, sender);
+        if (result == FOUND) {
+            Py_INCREF(entry);
+            result = add_living(state, entry, 1, living);
+            Py_DECREF(entry);
+        }
+        if (result == UNKNOWN || result == FAILED) {
+            return result;
+        }
+    }
+    return living->is_any ? FOUND : NOBODY;
+}
+
+/* Return what `scan()` returns; NULL without an error if it's for that to find out. */
+static PyObject *
+scan(module_state *state, PyObject *receivers, PyObject *sender_key)
+{
+    if ((!PyList_CheckExact(receivers)
+         && !Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type))
+        || !PyLong_CheckExact(sender_key)) {
+        return NULL;
+    }
+    void *id = PyLong_AsVoidPtr(sender_key);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *routes = PyList_New(0);
+    for (Py_ssize_t i = 0; routes != NULL && i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *entry = PyList_GET_ITEM(receivers, i);
+        lookup_result result = check_entry(state, entry, id);
+        if (result == FOUND) {
+            Py_INCREF(entry);
+            PyObject *route = PyTuple_GetSlice(entry, 1, state->entry_length);
+            Py_DECREF(entry);
+            if (route == NULL || PyList_Append(routes, route) < 0) {
+                Py_CLEAR(routes);
+            }
+            Py_XDECREF(route);
+        }
+        else if (result == UNKNOWN) {
+            Py_CLEAR(routes);
+        }
+    }
+    return routes;
+}
+
+/* Return whether the receivers of a sender can be found among a signal's entries here:
+ * by the id of the sender, and without the lock that Django's code takes. */
+static inline int
+can_scan(module_state *state, signal_attributes *signal, PyObject *sender)
+{
+    return PyList_GET_SIZE(signal->receivers) <= MOST_SCANNED
+           && get_at(state->owned.stock, state->names.make_id, &state->make_id_place)
+                  == state->owned.make_id
+           && has_no_function(state, sender) && is_unlocked(state, signal->lock);
+}
+
+/* Find the receivers of a sender of a signal that doesn't cache. */
+static lookup_result
+find_uncached(module_state *state, signal_attributes *signal, PyObject *sender,
+              living_receivers *living)
+{
+    if (!PyDict_CheckExact(signal->cache) || PyDict_GET_SIZE(signal->cache) != 0
+        || !can_scan(state, signal, sender)) {
+        return UNKNOWN;
+    }
+    return resolve_entries(state, signal->receivers, sender, living);
+}
+
+/* Return the routes of a sender, and have the signal's cache remember them. The lock is
+ * held. Return NULL with an error; or without one if it's for Python to find out. */
+static PyObject *
+cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
+             PyObject *sender)
+{
+    /* To acquire a lock may take a while, even if nobody seemed to have it. */
+    signal_attributes now;
+    if (!read_attributes(state, self, &now)) {
+        return NULL;
+    }
+    int is_unchanged = now.receivers == signal->receivers && now.cache == signal->cache
+                       && now.dead_receivers == Py_False;
+    clear_attributes(&now);
+    PyObject *key = is_unchanged ? PyLong_FromVoidPtr(sender) : NULL;
+    PyObject *routes = key == NULL ? NULL : scan(state, signal->receivers, key);
+    Py_XDECREF(key);
+    if (routes != NULL
+        && PyObject_SetItem(signal->cache, sender,
+                            PyList_GET_SIZE(routes) == 0 ? state->owned.no_receivers
+                                                         : routes)
+               < 0) {
+        Py_CLEAR(routes);
+    }
+    return routes;
+}
+
+/* Find the receivers of a sender that isn't in the signal's cache, and put them there. */
+static lookup_result
+learn(module_state *state, PyObject *self, signal_attributes *signal, PyObject *sender,
+      living_receivers *living)
+{
+    if (!can_scan(state, signal, sender)) {
+        return UNKNOWN;
+    }
+    PyObject *done = PyObject_CallMethodNoArgs(signal->lock, state->names.acquire);
+    if (done == NULL) {
+        return FAILED;
+    }
+    Py_DECREF(done);
+    PyObject *routes = cache_routes(state, self, signal, sender);
+    PyObject *error = PyErr_Occurred() ? take_raised_exception() : NULL;
+    done = PyObject_CallMethodNoArgs(signal->lock, state->names.release);
+    lookup_result result = routes == NULL ? UNKNOWN : FOUND;
+    if (done == NULL) {
+        Py_XDECREF(error);
+        result = FAILED;
+    }
+    else if (error != NULL) {
+        raise_exception(error);
+        result = FAILED;
+    }
+    Py_XDECREF(done);
+    if (result == FOUND) {
+        result = resolve(state, routes, living);
+    }
+    Py_XDECREF(routes);
+    return result;
+}
+
+/* Find the receivers of a sender of a signal that caches. */
+static lookup_result
+find_cached(module_state *state, PyObject *self, signal_attributes *signal,
+            PyObject *sender, living_receivers *living)
+{
+    if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
+        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
+        || get_at(state->owned.weakref, state->names.ref, &state->ref_place)
+               != (PyObject *)&_PyWeakref_RefType /* It's a mock of a test's. */) {
+        return UNKNOWN;
+    }
+    PyObject *held = PyObject_GenericGetDict(signal->cache, NULL);
+    PyObject *data =
+        held == NULL
+            ? NULL
+            : Py_XNewRef(get_at(held, state->names.data, &state->data_place));
+    PyObject *reference = data == NULL ? NULL : PyWeakref_NewRef(sender, NULL);
+    PyObject *found = NULL;
+    lookup_result result = UNKNOWN;
+    if (reference != NULL && PyDict_CheckExact(data)) {
+        found = dict_item(data, reference);
+        if (found == NULL && !PyErr_Occurred()) {
+            result = learn(state, self, signal, sender, living);
+        }
+        else if (found != NULL && found == state->owned.no_receivers) {
+            result = NOBODY;
+        }
+        else if (found != NULL && PyList_CheckExact(found)) {
+            result = resolve(state, found, living);
+        }
+    }
+    Py_XDECREF(found);
+    Py_XDECREF(reference);
+    Py_XDECREF(data);
+    Py_XDECREF(held);
+    return PyErr_Occurred() ? FAILED : result;
+}
+
+/* Find the receivers of a sender of a signal. `*is_empty`, if it's not NULL, is set
+ * where the signal has no receivers at all. */
+static lookup_result
+find_living(module_state *state, PyObject *signal, PyObject *sender, living_receivers *living,
+            int *is_empty)
+{
+    signal_attributes attributes;
+    lookup_result result = UNKNOWN;
+    if (!is_plain_type(state, Py_TYPE(signal)) || !hashes_unnoticed(sender)
+        || !read_attributes(state, signal, &attributes)) {
+        return UNKNOWN;
+    }
+    if (!PyList_CheckExact(attributes.receivers)
+        && !Py_IS_TYPE(attributes.receivers,
+                       (PyTypeObject *)state->owned.receivers_type)) {
+        result = UNKNOWN;
+    }
+    else if (is_empty != NULL && PyList_GET_SIZE(attributes.receivers) == 0) {
+        *is_empty = 1;
+        result = NOBODY;
+    }
+    else if (attributes.dead_receivers != Py_False) {
+        result = UNKNOWN;
+    }
+    else if (attributes.use_caching == Py_True) {
+        result = find_cached(state, signal, &attributes, sender, living);
+    }
+    else if (attributes.use_caching == Py_False) {
+        result = find_uncached(state, &attributes, sender, living);
+    }
+    clear_attributes(&attributes);
+    if (result == UNKNOWN || result == FAILED) {
+        clear_living(living);
+    }
+    return result;
+}
+
+#endif

@@ -1,0 +1,438 @@
+"""Count references over each operation of the public interface: ``make sanitize``.
+
+    python3.14-dbg tests/leaks.py [OPERATION...]
+
+It takes a debug build of Python, which counts all references that there are. An
+operation leaks if each time leaves more of them. Exit status: 0 if none does.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import copy
+import gc
+import itertools
+import logging
+import pathlib
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import django.dispatch
+from django.conf import settings
+
+import altdispatch
+from altdispatch import listing, utils
+
+# How often each is done before it counts, and then. Caches fill in between, so that it
+# leaks only if the least growth is more than nothing.
+WARM_UP = 4
+ROUNDS = 4
+# How often it's done in a round.
+TIMES = 3
+
+Make = Callable[..., Any]
+OPERATIONS: dict[str, Callable[[Make], Any]] = {}
+
+
+def operation(function: Callable[[Make], Any]) -> Callable[[Make], Any]:
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+class Sender:
+    pass
+
+
+class Listener:
+    def receive(self, **kwargs: Any) -> None:
+        pass
+
+    async def receive_async(self, **kwargs: Any) -> None:
+        await asyncio.sleep(0)
+
+    def __call__(self, **kwargs: Any) -> None:
+        pass
+
+
+class Fails:
+    """A sender that can't be compared, with that hash."""
+
+    def __hash__(self) -> int:
+        return hash(Sender)
+
+    def __eq__(self, other: object) -> bool:
+        raise KeyError("no")
+
+
+def receive(**kwargs: Any) -> int:
+    return 1
+
+
+def takes_no_keywords() -> None:
+    pass
+
+
+def fail(**kwargs: Any) -> None:
+    raise ValueError("no")
+
+
+async def receive_async(**kwargs: Any) -> int:
+    return 1
+
+
+async def wait(**kwargs: Any) -> int:
+    await asyncio.sleep(0)
+    return 1
+
+
+async def fail_async(**kwargs: Any) -> None:
+    raise ValueError("no")
+
+
+async def be_cancelled(**kwargs: Any) -> None:
+    raise asyncio.CancelledError
+
+
+def expect(errors: Any, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
+    """Call something that has to raise."""
+    try:
+        function(*args, **kw)
+    except errors:
+        return
+    raise AssertionError(f"{function} did not raise")
+
+
+@operation
+def connect_and_disconnect(make: Make) -> None:
+    signal = make()
+    listener = Listener()
+    for receiver in (receive, listener.receive, listener, receive_async):
+        for sender in (None, Sender, listener):
+            for more in ({}, {"weak": False}, {"dispatch_uid": "uid"}):
+                signal.connect(receiver, sender=sender, **more)
+        signal.send(Sender)
+        for sender in (None, Sender, listener):
+            for more in ({}, {"dispatch_uid": "uid"}):
+                signal.disconnect(receiver, sender=sender, **more)
+        assert not signal.disconnect(receiver)
+    assert signal.receivers == []
+
+
+@operation
+def connect_what_is_refused(make: Make) -> None:
+    signal = make()
+    settings.DEBUG = True
+    try:
+        expect(TypeError, signal.connect, 5)
+        # Django remembers parameters of functions: not a new one each time.
+        expect(ValueError, signal.connect, takes_no_keywords)
+    finally:
+        settings.DEBUG = False
+    expect(TypeError, signal.connect, "not weakly")
+    expect(TypeError, signal.connect)
+    expect(TypeError, signal.connect, receive, receive, receive, receive, receive)
+    expect(TypeError, signal.disconnect, nothing=1)
+
+
+@operation
+def send(make: Make) -> None:
+    signal = make()
+    assert signal.send(Sender) == signal.send_robust(Sender, a=1) == []
+    listeners = [Listener() for _ in range(20)]
+    for listener in listeners:
+        signal.connect(listener)
+        signal.connect(listener.receive, sender=Sender)
+        for _ in range(2):
+            signal.send(Sender)
+            signal.send(sender=Listener, a=1, **{f"b{1}": 2})
+            signal.send_robust(Sender, a=1)
+            assert signal.has_listeners(Sender)
+            signal._live_receivers(Sender)
+
+
+@operation
+def send_in_a_wrong_way(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    for method in (signal.send, signal.send_robust):
+        expect(TypeError, method)
+        expect(TypeError, method, Sender, Sender)
+        expect(TypeError, method, Sender, sender=Sender)
+        expect(TypeError, method, **{"a": 1})
+    expect(TypeError, signal.send, Sender, signal=1)
+    assert isinstance(signal.send_robust(Sender, signal=1)[0][1], TypeError)
+    expect(TypeError, signal.has_listeners, 1, 2)
+    expect(TypeError, signal._live_receivers)
+
+
+@operation
+def send_and_fail(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    signal.connect(fail)
+    for _ in range(3):
+        expect(ValueError, signal.send, Sender)
+        assert len(signal.send_robust(Sender, a=1)) == 2
+
+
+@operation
+def send_from_what_cannot_be_a_key(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    signal.connect(receive, sender=Sender)
+    signal.send(Sender)
+    for sender in ([], {}, Fails(), 5, "text", (Sender, [])):
+        for method in (signal.send, signal.send_robust, signal.has_listeners):
+            with contextlib.suppress(TypeError, KeyError):
+                method(sender)
+
+
+@operation
+def die(make: Make) -> None:
+    signal = make()
+    for _ in range(3):
+        listener, sender = Listener(), Sender()
+        signal.connect(listener.receive)
+        signal.connect(receive, sender=sender)
+        signal.connect(receive)
+        signal.send(sender)
+        del listener, sender
+        signal.send(Sender)
+        assert signal.has_listeners(Sender)
+        signal._clear_dead_receivers()
+        signal.disconnect(receive)
+
+
+@operation
+def finalize(make: Make) -> None:
+    """Receivers and senders whose end sends, connects and disconnects."""
+    signal = make()
+
+    class Ends(Listener):
+        def __del__(self) -> None:
+            signal.connect(receive, dispatch_uid="end")
+            signal.send(Sender)
+            signal.disconnect(dispatch_uid="end")
+            signal.receivers.reverse()
+
+    for weak in (True, False):
+        for sender in (Sender, Ends()):
+            ends: Any = Ends()
+            weakref.finalize(ends, signal.send, Sender)
+            signal.connect(ends.receive, sender=sender, weak=weak, dispatch_uid=1)
+            signal.connect(receive)
+            signal.send(sender)
+            if weak:
+                del ends
+            signal.send(sender)
+            signal.disconnect(sender=sender, dispatch_uid=1)
+            # Not before: disconnect() would let it end while it has the lock.
+            ends = None
+            signal.disconnect(receive)
+
+
+@operation
+def change_while_sending(make: Make) -> None:
+    signal = make()
+    listeners = [Listener() for _ in range(5)]
+
+    def change(**kwargs: Any) -> None:
+        signal.disconnect(change)
+        listeners.clear()
+        signal.connect(receive)
+        signal.sender_receivers_cache.clear()
+        signal.send(Sender)
+
+    signal.connect(change)
+    for listener in listeners:
+        signal.connect(listener.receive)
+    del listener
+    signal.send(Sender)
+    signal.send(Sender)
+
+
+@operation
+def edit(make: Make) -> None:
+    signal = make()
+    for number in range(5):
+        signal.connect(receive, dispatch_uid=str(number))
+    saved = signal.receivers
+    for change in (
+        lambda: signal.receivers.reverse(),
+        lambda: signal.receivers.append(signal.receivers.pop()),
+        lambda: signal.receivers.sort(key=lambda entry: entry[0][0]),
+        lambda: setattr(signal, "receivers", []),
+        lambda: setattr(signal, "receivers", [*saved]),
+        lambda: signal.receivers.clear(),
+    ):
+        change()
+        signal.sender_receivers_cache.clear()
+        signal.send(Sender)
+        signal.has_listeners(Sender)
+    expect(TypeError, signal.receivers.sort, 1)
+    signal.receivers.append("no entry")
+    signal.sender_receivers_cache.clear()
+    expect((TypeError, ValueError), signal._live_receivers, Sender)
+
+
+@operation
+def replace_methods(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    signal._live_receivers = lambda sender: ([receive], [])
+    signal.send(Sender)
+    signal.has_listeners(Sender)
+    del signal._live_receivers
+    signal.send(Sender)
+
+
+@operation
+def copy_it(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    signal.send(Sender)
+    other = copy.copy(signal)
+    other.connect(fail)
+    expect(ValueError, signal.send, Sender)
+    expect(TypeError, copy.deepcopy, signal)
+
+
+@operation
+def send_to_asynchronous_receivers(make: Make) -> None:
+    signal = make()
+    listener = Listener()
+    for receiver in (receive, receive_async, wait, listener.receive_async):
+        signal.connect(receiver)
+    assert len(signal.send(Sender, a=1)) == 4
+    assert len(signal.send_robust(Sender, a=1)) == 4
+    signal.connect(fail_async)
+    expect(ValueError, signal.send, Sender)
+    assert len(signal.send_robust(Sender)) == 5
+
+
+@operation
+def asend(make: Make) -> None:
+    signal = make()
+    asyncio.run(asend_and_fail(signal))
+
+
+async def asend_and_fail(signal: Any) -> None:
+    await signal.asend(Sender)
+    for receiver in (receive, receive_async, wait):
+        signal.connect(receiver)
+        for method in (signal.asend, signal.asend_robust):
+            await method(Sender)
+            await method(sender=Listener, a=1)
+    for receiver in (fail_async, be_cancelled, fail):
+        signal.connect(receiver)
+        for method in (signal.asend, signal.asend_robust):
+            with contextlib.suppress(ValueError, asyncio.CancelledError):
+                await method(Sender)
+        signal.disconnect(receiver)
+    for method in (signal.asend, signal.asend_robust):
+        for given in ((), (Sender, Sender)):
+            with contextlib.suppress(TypeError):
+                await method(*given)
+        with contextlib.suppress(TypeError):
+            await method(Sender, signal=1)
+        task = asyncio.ensure_future(method(Sender))
+        await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        method(Sender).close()
+
+
+@operation
+def use_helpers(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    with utils.muted(signal), utils.connected(signal, fail):
+        assert signal.send(Sender) == []
+    with utils.recorded(signal) as sends:
+        signal.send(Sender)
+    assert len(sends) == 1
+    altdispatch.receiver(signal)(receive)
+
+
+@operation
+def look(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    assert listing.list_repeated() == []
+    assert str(altdispatch.status())
+
+
+@operation
+def swap(make: Make) -> None:
+    signal = django.dispatch.Signal()
+    was_installed = altdispatch.is_installed()
+    signal.connect(receive)
+    for _ in range(2):
+        for change in (altdispatch.uninstall, altdispatch.install):
+            change()
+            signal.send(Sender)
+            signal.disconnect(receive)
+            signal.connect(receive)
+    if not was_installed:
+        altdispatch.uninstall()
+
+
+def makers() -> dict[str, Make]:
+    """Return how to make signals of each kind, by its name."""
+    return {
+        f"{kind}, caching" if caching else kind: lambda cls=cls, caching=caching: cls(
+            use_caching=caching
+        )
+        for kind, cls in [
+            ("ours", altdispatch.Signal),
+            ("Django's", django.dispatch.Signal),
+        ]
+        for caching in (False, True)
+    }
+
+
+def growth(function: Callable[[Make], Any], make: Make) -> int:
+    """Return how many references a round of an operation leaves at least."""
+    # No list, in which each new number would be a reference more.
+    totals = array.array("q", [0] * (WARM_UP + ROUNDS))
+    for number in range(WARM_UP + ROUNDS):
+        for _ in range(TIMES):
+            function(make)
+        gc.collect()
+        totals[number] = sys.gettotalrefcount()
+    counted = totals[WARM_UP - 1 :]
+    return min(after - before for before, after in itertools.pairwise(counted))
+
+
+def main(names: list[str]) -> int:
+    if not hasattr(sys, "gettotalrefcount"):
+        sys.exit("This takes a debug build of Python, as Debian's python3.14-dbg.")
+    settings.configure()
+    django.setup()
+    logging.disable()
+    # Coroutines that stock Django doesn't await either, where a send fails.
+    warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
+    leaks = 0
+    for swapped in (False, True):
+        if swapped:
+            altdispatch.install()
+        for kind, make in makers().items():
+            for name in names or OPERATIONS:
+                count = growth(OPERATIONS[name], make)
+                if count > 0:
+                    leaks += 1
+                    print(f"{name} ({kind}, swapped: {swapped}): {count} references")
+    return bool(leaks)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Programs that PyInstaller has frozen, and applications of uWSGI.
+
+``make deployment`` installs both. Where one isn't installed, its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import altdispatch
+
+from .conftest import ROOT
+from .implementations import IMPLEMENTATIONS
+
+# altdispatch is imported by a program that uses its helpers, too.
+PROGRAM = """
+import sys
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+
+import altdispatch.utils
+
+settings.configure(INSTALLED_APPS=["altdispatch"])
+execute_from_command_line(sys.argv)
+"""
+# Sends a signal of Django's for each request.
+APPLICATION = """
+import json
+
+import altdispatch
+from django.core.signals import request_started
+
+altdispatch.install()
+
+
+def receiver(**kwargs):
+    return "called"
+
+
+request_started.connect(receiver)
+
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    (answer,) = [got for _, got in request_started.send(None) if got]
+    now = altdispatch.status()
+    return [json.dumps([answer, now.implementation, now.reason]).encode()]
+"""
+
+with_pyinstaller = pytest.mark.skipif(
+    find_spec("PyInstaller") is None, reason="PyInstaller isn't installed"
+)
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that PyInstaller has frozen, knowing of altdispatch by its hook."""
+    folder = tmp_path_factory.mktemp("frozen")
+    (folder / "program.py").write_text(PROGRAM)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "PyInstaller", "--noconfirm", "program.py"),
+            # PyInstaller doesn't know of editable installations.
+            *("--paths", Path(altdispatch.__file__).parent.parent),
+        ],
+        cwd=folder,
+        # What is only deprecated in PyInstaller is not our error.
+        env={**os.environ, "PYTHONWARNINGS": "", "DJANGO_SETTINGS_MODULE": ""},
+        check=True,
+        timeout=600,
+    )
+    return folder / "dist" / "program" / "program"
+
+
+@with_pyinstaller
+def test_frozen_program(frozen, implementation):
+    def run(*arguments):
+        return subprocess.run(
+            [frozen, *arguments], capture_output=True, text=True, timeout=120
+        )
+
+    status = json.loads(run("altdispatch", "status", "--json").stdout)
+    assert status["installed"] is status["known"] is True
+    assert status["implementation"] == implementation
+    assert run("check", "--fail-level", "WARNING").returncode == 0
+    # The program itself would be run in the place of an interpreter.
+    profile = run("altdispatch", "profile", "--url", "/")
+    assert profile.returncode == 1
+    assert "no interpreter" in profile.stderr
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of a uWSGI that has two applications, /one and /two."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(APPLICATION)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    server = subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("uwsgi"), "--need-app", "--die-on-term"),
+            *("--http-socket", address, "--manage-script-name"),
+            *("--mount", "/one=one.py", "--mount", "/two=two.py"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ALTDISPATCH_PURE_PYTHON": ""},
+    )
+    try:
+        yield f"http://{address}"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def get(url: str) -> Any:
+    """Return what is answered, as soon as the server is up."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.mark.skipif(
+    find_spec("uwsgidecorators") is None, reason="uWSGI isn't installed"
+)
+@pytest.mark.skipif("c" not in IMPLEMENTATIONS, reason="the extension isn't built")
+def test_applications_of_uwsgi(served):
+    """The second one's interpreter dispatches in Python, and says why."""
+    assert get(f"{served}/one") == ["called", "c", "the extension is there"]
+    answer, implementation, reason = get(f"{served}/two")
+    assert (answer, implementation) == ("called", "python")
+    assert reason.startswith(
+        "the extension can't be loaded: another interpreter of this process has it"
+    )
+    assert "give each a process of its own" in reason

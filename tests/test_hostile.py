@@ -1,0 +1,326 @@
+"""Generated programs that do to a signal what no program should, on stock and on ours.
+
+Their senders, receivers and keys run code of their own whenever Python lets them: when
+they are compared, hashed, asked for an attribute or for their truth, called, or let go.
+That code sends, connects, disconnects, edits, deletes, collects garbage and raises. What
+all of it has seen must be the same, in the same order.
+
+``make test`` runs some of them, ``make fuzz`` many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+from typing import Any
+
+import django.dispatch
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from altdispatch.releases import ENTRY_LENGTH
+
+from .implementations import IMPLEMENTATIONS
+
+EVENTS = ["eq", "hash", "func", "bool", "call", "del", "callback"]
+ACTIONS = [
+    "raise",
+    "send",
+    "robust",
+    "ask",
+    "connect",
+    "disconnect",
+    "clear cache",
+    "clear receivers",
+    "reverse",
+    "append",
+    "pop",
+    "replace",
+    "share",
+    "forget cache",
+    "patch",
+    "drop",
+    "collect",
+    "switch",
+]
+
+
+class Stop(Exception):
+    """What hostile code raises."""
+
+
+class World:
+    """Two signals, and all that a program has, with a log of what happened."""
+
+    def __init__(self, Signal: type, caching: bool, script: list[Any]) -> None:
+        self.signals = [Signal(use_caching=caching), Signal(use_caching=caching)]
+        self.script = {event: [a for e, a in script if e == event] for event in EVENTS}
+        self.log: list[Any] = []
+        self.level = 0
+        self.armed = False
+        self.things: dict[str, list[Any]] = {
+            "sender": [Sender, *(Hostile(self, f"sender {n}") for n in range(3))],
+            "receiver": [Hostile(self, f"receiver {n}") for n in range(4)],
+            "uid": [None, "uid", 5, *(Hostile(self, f"uid {n}") for n in range(2))],
+        }
+        self.things["sender"].append(type("Listed", (), {}))
+
+    def act(self, who: Hostile, event: str) -> None:
+        """Do what the script has next for an event, once."""
+        if not self.armed or self.level > 3 or not self.script[event]:
+            return
+        action, number = self.script[event].pop(0)
+        signal = self.signals[number % 2]
+        held = signal.__dict__.get("lock")
+        self.log.append((event, who.name, action, held is None or held.locked()))
+        if held is None or (held.locked() and action not in NEED_NO_LOCK):
+            return
+        self.level += 1
+        try:
+            self.do(action, number, signal)
+        finally:
+            self.level -= 1
+
+    def pick(self, kind: str, number: int) -> Any:
+        """Return a thing of a kind, None if it was dropped."""
+        things = self.things[kind]
+        return things[number % len(things)]
+
+    def do(self, action: str, number: int, signal: Any) -> Any:
+        """Do something to a signal; return what can be compared of what it gave."""
+        sender = self.pick("sender", number // 2)
+        receivers = signal.__dict__.get("receivers")
+        if action == "raise":
+            raise Stop(number)
+        if action in ("send", "robust"):
+            how = signal.send if action == "send" else signal.send_robust
+            return [(tell(r), tell(answer)) for r, answer in how(sender, a=number)]
+        if action == "ask":
+            living, asynchronous = signal._live_receivers(sender)
+            return signal.has_listeners(sender), list(map(tell, living)), asynchronous
+        if action in ("connect", "disconnect"):
+            receiver = self.pick("receiver", number // 3)
+            uid = self.pick("uid", number // 5)
+            if receiver is None:
+                return None
+            kind = number % 7
+            if kind == 0:
+                receiver = receiver.method
+            elif kind == 1:
+                receiver = weakref.proxy(receiver)
+            elif kind == 2 and action == "connect":
+                receiver = weakref.ref(receiver)
+            if number % 4 == 0:
+                sender = None
+            if action == "disconnect":
+                return signal.disconnect(receiver, sender, uid)
+            return signal.connect(
+                receiver, sender, weak=kind in (0, 3), dispatch_uid=uid
+            )
+        if action == "clear cache":
+            signal.sender_receivers_cache.clear()
+        elif action == "forget cache":
+            signal.sender_receivers_cache = type(signal.sender_receivers_cache)()
+        elif action == "share":
+            self.signals[0].receivers = self.signals[1].receivers
+        elif action == "patch":
+            if signal.__dict__.pop("_live_receivers", None) is None:
+                signal._live_receivers = lambda sender: ([patched], [])
+        elif action == "drop":
+            kind = ("sender", "receiver", "uid")[number % 3]
+            things = self.things[kind]
+            things[number % len(things)] = None if kind != "sender" else Sender
+        elif action == "collect":
+            gc.collect()
+        elif action == "switch":
+            time.sleep(0)
+        elif action == "many":
+            for each in range(100):
+                signal.connect(patched, self.things["sender"][-1], True, f"u{each}")
+        elif action == "ask often":
+            return [signal.has_listeners(Sender) for _ in range(20)], [
+                signal.disconnect(patched, dispatch_uid="nobody's") for _ in range(20)
+            ]
+        elif isinstance(receivers, list):
+            self.edit(action, number, signal, receivers)
+        return None
+
+    def edit(self, action: str, number: int, signal: Any, receivers: Any) -> None:
+        """Edit the list of a signal, or put another in its place."""
+        if action == "clear receivers":
+            receivers.clear()
+        elif action == "reverse":
+            receivers.reverse()
+        elif action == "replace":
+            signal.receivers = list(receivers)
+        elif action == "pop" and receivers:
+            receivers.pop(number % len(receivers))
+        elif action == "append":
+            uid = self.pick("uid", number)
+            entry = ((uid, id(None)), patched, None, False)
+            receivers.append(entry if ENTRY_LENGTH == 4 else (*entry[:2], False))
+
+
+NEED_NO_LOCK = {"raise", "clear cache", "collect", "switch", "reverse", "replace"}
+
+
+def patched(**kwargs: Any) -> str:
+    """A receiver that is nobody's."""
+    return "patched"
+
+
+class Sender:
+    """A sender that does nothing."""
+
+
+class Hostile:
+    """A sender, receiver or key that runs a program's code wherever it can."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.__qualname__ = name  # For what is logged.
+
+    def __eq__(self, other: object) -> bool:
+        self.world.act(self, "eq")
+        return self is other
+
+    def __hash__(self) -> int:
+        self.world.act(self, "hash")
+        return hash("uid") if self.name.startswith("uid") else 1
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__func__":
+            self.world.act(self, "func")
+        raise AttributeError(name)
+
+    def __bool__(self) -> bool:
+        self.world.act(self, "bool")
+        return True
+
+    def __call__(self, **kwargs: Any) -> str:
+        if kwargs:
+            self.world.act(self, "call")
+        return self.name
+
+    def method(self, **kwargs: Any) -> str:
+        self.world.act(self, "call")
+        return f"{self.name}'s method"
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.world.act(self, "del")
+
+
+def tell(thing: Any) -> Any:
+    """Return what two runs can have in common of something."""
+    if isinstance(thing, Exception):
+        return type(thing).__name__
+    thing = getattr(thing, "__self__", thing)
+    return getattr(thing, "name", thing if isinstance(thing, str) else str(type(thing)))
+
+
+def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> list[Any]:
+    """Run a program; return its log."""
+    world = World(Signal, caching, script)
+    world.armed = True
+    for action, number in steps:
+        try:
+            outcome: Any = world.do(action, number, world.signals[number % 2])
+        except Exception as error:
+            outcome = type(error).__name__
+        world.log.append((action, number, outcome))
+        for signal in world.signals:
+            world.log.append(
+                (
+                    signal.lock.locked(),
+                    signal._dead_receivers,
+                    len(signal.receivers),
+                    [tell(entry[1]) for entry in signal.receivers],
+                    len(signal.sender_receivers_cache),
+                )
+            )
+    world.armed = False
+    for things in world.things.values():
+        things.clear()
+    return world.log
+
+
+numbers = st.integers(0, 400)
+SCRIPTS = st.lists(
+    st.tuples(st.sampled_from(EVENTS), st.tuples(st.sampled_from(ACTIONS), numbers)),
+    max_size=12,
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
+            + ACTIONS[4:]
+        ),
+        numbers,
+    ),
+    min_size=3,
+    max_size=30,
+)
+
+FUZZ = int(os.environ.get("ALTDISPATCH_FUZZ", "0"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_hostile_programs(name, caplog, monkeypatch):
+    """Both see the same; neither crashes, or leaves the lock held."""
+    import altdispatch.receivers
+
+    monkeypatch.setattr(altdispatch.receivers, "scan", IMPLEMENTATIONS[name].scan)
+    caplog.set_level("CRITICAL", "django.dispatch")
+
+    @settings(
+        max_examples=FUZZ * 5 or 150,
+        deadline=None,
+        database=None,
+        derandomize=not FUZZ,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.booleans(), SCRIPTS, STEPS)
+    def compare(caching, script, steps):
+        gc.disable()
+        try:
+            expected = run(django.dispatch.Signal, caching, script, steps)
+            got = run(IMPLEMENTATIONS[name].Signal, caching, script, steps)
+        finally:
+            gc.enable()
+        assert got == expected
+
+    gc.freeze()  # A collection has little to look at then.
+    try:
+        in_time(compare, 120 + FUZZ)
+    finally:
+        gc.unfreeze()
+
+
+def in_time(work: Any, seconds: float) -> None:
+    """Do some work; fail if it's blocked."""
+    errors: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        faulthandler.dump_traceback(sys.__stderr__)
+    assert not thread.is_alive(), "blocked"
+    if errors:
+        raise errors[0]
