@@ -13,7 +13,7 @@ import django.dispatch.dispatcher
 from . import receivers as routing
 from .bridges import call_from_async, run_from_sync
 from .releases import (
-    REFERENCES_REPORT,
+    OUTLIVES_CONNECT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
@@ -107,17 +107,16 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner = None
+        owner: Any = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
-            if REFERENCES_REPORT:
-                receiver = kind(receiver, report)
-            else:
-                owner = receiver if kind is weakref.ref else receiver.__self__
-                receiver = kind(receiver)
-                weakref.finalize(owner, report)
+            if OUTLIVES_CONNECT:
+                owner = receiver
+            # The reference reports the death, also where Django has a finalizer do it:
+            # that would stay when the receiver is disconnected, and keep the signal.
+            receiver = kind(receiver, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None
