@@ -49,7 +49,10 @@ AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
 
 @runtime_checkable
 class Task(Protocol):
-    """What is used of a task, whichever package it is of."""
+    """A task of ``django.tasks`` or of django-tasks: what is used of it.
+
+    .. versionadded:: 0.2
+    """
 
     @property
     def func(self) -> Callable[..., Any]: ...
