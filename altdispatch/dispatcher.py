@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from . import receivers as routing
 from .releases import (
-    REFERENCES_REPORT,
+    OUTLIVES_CONNECT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
@@ -114,14 +114,11 @@ class Signal(django.dispatch.Signal):
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
-            if REFERENCES_REPORT:
-                receiver = kind(receiver, report)
-            else:
-                owner = receiver
-                if kind is weakref.WeakMethod:
-                    owner = owner.__self__
-                receiver = kind(receiver)
-                weakref.finalize(owner, report)
+            if OUTLIVES_CONNECT:
+                owner = receiver  # noqa: F841 - it holds the receiver.
+            # The reference reports the death, also where Django has a finalizer do it:
+            # that would stay when the receiver is disconnected, and keep the signal.
+            receiver = kind(receiver, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None

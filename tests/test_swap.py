@@ -476,6 +476,8 @@ def test_app_installs():
         (True, "must be a dictionary"),
         ({"FORCED": True}, "'FORCED' is not an option .* It has: FORCE"),
         ({"FORCE": "yes"}, "'FORCE' of the setting ALTDISPATCH must be True or False"),
+        ({"TASK_DATABASES": ["default"]}, "from aliases of TASKS to aliases of DATAB"),
+        ({"TASK_DATABASES": {"default": None}}, "'TASK_DATABASES' .* must be a dict"),
     ],
 )
 @pytest.mark.usefixtures("clean")
