@@ -212,7 +212,8 @@ def _imported(name: str) -> set[str]:
     if type(file) is not str:
         return set()
     try:
-        tree = ast.parse("".join(linecache.getlines(file, variables)))
+        # From the file: the module's loader would be code of the program's.
+        tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # It isn't written in Python, or in too deep an expression.
         return set()
