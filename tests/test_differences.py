@@ -374,6 +374,43 @@ def test_asynchronous_receivers_start_at_once(outcomes):
     )
 
 
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_a_receiver_that_cancels_its_sender(outcomes):
+    def scenario():
+        notes = []
+
+        def waits(name):
+            async def receiver(**kwargs):
+                try:
+                    await asyncio.sleep(0)
+                    notes.append(f"second step of {name}")
+                    await asyncio.sleep(1)
+                except asyncio.CancelledError:
+                    notes.append(f"{name} is cancelled")
+                    raise
+
+            return receiver
+
+        async def cancels(sender, **kwargs):
+            sender.cancel()
+
+        async def main():
+            with pytest.raises(asyncio.CancelledError):
+                await signal.asend(asyncio.current_task())
+
+        signal = Signal()
+        receivers = [waits("first"), cancels, waits("last")]
+        for receiver in receivers:
+            signal.connect(receiver)
+        asyncio.run(main())
+        return notes
+
+    assert outcomes(scenario) == (
+        ["second step of first", "last is cancelled", "first is cancelled"],
+        ["first is cancelled", "last is cancelled"],
+    )
+
+
 # Names in django.dispatch.dispatcher
 
 
