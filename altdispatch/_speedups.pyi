@@ -5,3 +5,6 @@ from .receivers import scan as scan
 from .together import start as start
 
 def compile(function: FunctionType) -> FunctionType: ...
+
+# From Python 3.12.
+def lend(function: FunctionType, is_lent: bool, /) -> None: ...

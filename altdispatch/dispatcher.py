@@ -363,6 +363,30 @@ def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
         signal._log_robust_failure(receiver, error)
 
 
+def call_found(
+    signal: Signal, sender: Any, named: dict[str, Any], found: Any, robust: bool
+) -> Responses:
+    """Do the rest of a compiled send, once a patched ``_live_receivers`` has returned.
+
+    ``found`` is what it has returned, whatever that is.
+    """
+    sync_receivers, async_receivers = found
+    if robust:
+        call, make = _call_robust, _make_robust_coroutines
+    else:
+        call, make = _call, make_coroutines
+    responses = call(signal, sender, named, sync_receivers)
+    if async_receivers:
+        responses.extend(_wait_for(signal, sender, named, async_receivers, make))
+    return responses
+
+
+def is_any_found(found: Any) -> bool:
+    """Return what ``has_listeners()`` does, where that is compiled, in the same case."""
+    sync_receivers, async_receivers = found
+    return bool(sync_receivers) or bool(async_receivers)
+
+
 def make_coroutines(
     signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
 ) -> list[Any]:

@@ -6,12 +6,14 @@ and all names for it. Only its methods are exchanged, by one assignment each.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import re
 import threading
 from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from types import FunctionType
 from typing import Any, TypeGuard
 
@@ -45,6 +47,8 @@ _lock = threading.Lock()
 # What was swapped: by class, the methods by name, Django's own and what stands in their
 # place. It's one class, unless a program has reloaded Django's dispatcher.
 _swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
+# What takes back from Django's own functions what _lend() has lent them.
+_take_back: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def install(force: bool = False) -> bool:
                 )
         for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
+        _lend()
         return True
 
 
@@ -153,6 +158,8 @@ def uninstall() -> bool:
                 if vars(cls).get(name) is method:
                     setattr(cls, name, original)
         _swapped.clear()
+        while _take_back:
+            _take_back.pop()()
         for signal in _djangos_signals():
             give_back_lists(signal)
         return True
@@ -253,6 +260,26 @@ def _methods() -> dict[str, FunctionType]:
         for name, method in vars(dispatcher.Signal).items()
         if isinstance(method, FunctionType)
     }
+
+
+def _lend() -> None:
+    """Compile Django's own ``_live_receivers``, for those who have kept the function.
+
+    A monitoring agent that patches the method before the swap calls it at every send.
+    """
+    lend = implementations.in_use.lend
+    if lend is None or not is_known():
+        return
+    name = "_live_receivers"
+    if name in _swapped[stock.Signal]:
+        functions: list[Any] = [_swapped[stock.Signal][name][0]]
+    else:
+        # Nobody else knows where the agent has it.
+        functions = gc.get_referrers(vars(stock))
+    for function in functions:
+        if _is_djangos_own(function, name):
+            lend(function, True)
+            _take_back.append(partial(lend, function, False))
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:

@@ -1,8 +1,8 @@
 /* From the arguments of a send to those of the calls that come of it.
  *
  * A send, `send(self, sender, **named)`, comes with an array of its arguments, and the
- * names of the last of them. A receiver is called with the same array, all of it by name:
- * `signal`, `sender` and the others. */
+ * names of the last of them. A receiver is called with the same array, all of it by
+ * name: `signal`, `sender` and the others. */
 
 #ifndef ALTDISPATCH_CALL_H
 #define ALTDISPATCH_CALL_H
@@ -10,8 +10,8 @@
 #include "state.h"
 
 /* Find the names that a receiver is called with, for `site->incoming`. Leave NULL where
- * the call isn't plainly right, for Python to raise the error that is due. Return -1 with
- * an error if there's no memory. */
+ * the call isn't plainly right, for Python to raise the error that is due. Return -1
+ * with an error if there's no memory. */
 static int
 find_outgoing_names(module_state *state, call_site *site)
 {
@@ -81,6 +81,33 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
     return site->count == count ? Py_XNewRef(site->outgoing) : NULL;
 }
 
+/* Call a receiver, whose reference is taken over. Return (receiver, response), or NULL
+ * with an error. */
+static inline PyObject *
+call_for_pair(module_state *state, PyObject *receiver, PyObject *const *arguments,
+              size_t offset_flag, PyObject *names, int robust)
+{
+    PyObject *response = call_vector(receiver, arguments, offset_flag, names);
+    if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
+        response = take_raised_exception();
+        PyObject *logged = PyObject_CallFunctionObjArgs(
+            state->owned.log_failure, arguments[0], receiver, response, NULL);
+        if (logged == NULL) {
+            Py_CLEAR(response);
+        }
+        Py_XDECREF(logged);
+    }
+    PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(receiver);
+        Py_XDECREF(response);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, receiver);
+    PyTuple_SET_ITEM(pair, 1, response);
+    return pair;
+}
+
 /* Call each receiver in a list, and put (receiver, response) in its place. What isn't
  * called yet is as in Django's own list of receivers. Return -1 with an error. */
 static int
@@ -88,31 +115,46 @@ call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
          size_t offset_flag, PyObject *names, int robust)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
-        PyObject *response = call_vector(receiver, arguments, offset_flag, names);
-        if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
-            response = take_raised_exception();
-            PyObject *logged = PyObject_CallFunctionObjArgs(
-                state->owned.log_failure, arguments[0], receiver, response, NULL);
-            if (logged == NULL) {
-                Py_CLEAR(response);
-            }
-            Py_XDECREF(logged);
-        }
-        PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
-        if (pair == NULL) {
-            Py_DECREF(receiver);
-            Py_XDECREF(response);
-            return -1;
-        }
-        PyTuple_SET_ITEM(pair, 0, receiver);
-        PyTuple_SET_ITEM(pair, 1, response);
+        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
+                                       arguments, offset_flag, names, robust);
         /* A program that looks for references may have found the list. */
-        if (PyList_SetItem(receivers, i, pair) < 0) {
+        if (pair == NULL || PyList_SetItem(receivers, i, pair) < 0) {
             return -1;
         }
     }
     return 0;
+}
+
+/* Call each receiver in a list that is a program's. Return a new list of the pairs, or
+ * NULL with an error. */
+static PyObject *
+call_foreign(module_state *state, PyObject *receivers, PyObject *const *arguments,
+             size_t offset_flag, PyObject *names, int robust)
+{
+    PyObject *responses = PyList_New(0);
+    for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
+                                       arguments, offset_flag, names, robust);
+        if (pair == NULL || PyList_Append(responses, pair) < 0) {
+            Py_CLEAR(responses);
+        }
+        Py_XDECREF(pair);
+    }
+    return responses;
+}
+
+/* Return the keyword arguments of a send other than its sender, as a dict; NULL with an
+ * error. `names` are what the receivers' arguments are called. */
+static PyObject *
+get_named(PyObject *const *arguments, PyObject *names)
+{
+    PyObject *named = PyDict_New();
+    for (Py_ssize_t i = 2; named != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        if (PyDict_SetItem(named, PyTuple_GET_ITEM(names, i), arguments[i]) < 0) {
+            Py_CLEAR(named);
+        }
+    }
+    return named;
 }
 
 /* What follows is for the asynchronous receivers: see together.h. */

@@ -13,7 +13,19 @@ typedef struct {
 } call_site;
 
 #define CALL_SITES 64 /* powers of two */
-#define PLAIN_TYPES 16
+#define KNOWN_TYPES 16
+
+/* What is known of a class of signals: see find_kind(). */
+typedef enum {
+    NOT_PLAIN,
+    OWN_LOOKUP,
+    REPLACED_LOOKUP,
+} type_kind;
+
+typedef struct {
+    unsigned int version; /* 0: not in use */
+    type_kind kind;
+} known_type;
 
 /* Interned strings, and the tuple ("signal", "sender"). No cycle goes through them:
  * they are there for as long as the module's memory, also while garbage is collected.
@@ -52,17 +64,20 @@ typedef struct {
     PyObject *send;
     PyObject *send_robust;
     PyObject *live_receivers;
-    PyObject *receivers_type;   /* altdispatch.receivers.Receivers */
-    PyObject *scan;             /* altdispatch.receivers.scan */
-    PyObject *cache_type;       /* weakref.WeakKeyDictionary */
-    PyObject *weak_method_type; /* weakref.WeakMethod */
-    PyObject *weakref;          /* what the module has */
-    PyObject *lock_type;        /* that of threading.Lock(), which may be patched */
-    PyObject *object_class;     /* object.__dict__["__class__"] */
-    PyObject *stock;            /* what the module of Django's dispatcher has */
-    PyObject *make_id;          /* these are those of altdispatch.dispatcher */
+    PyObject *djangos_live_receivers; /* the code of Django's own; NULL: not lent to */
+    PyObject *receivers_type;         /* altdispatch.receivers.Receivers */
+    PyObject *scan;                   /* altdispatch.receivers.scan */
+    PyObject *cache_type;             /* weakref.WeakKeyDictionary */
+    PyObject *weak_method_type;       /* weakref.WeakMethod */
+    PyObject *weakref;                /* what the module has */
+    PyObject *lock_type;    /* that of threading.Lock(), which may be patched */
+    PyObject *object_class; /* object.__dict__["__class__"] */
+    PyObject *stock;        /* what the module of Django's dispatcher has */
+    PyObject *make_id;      /* these are those of altdispatch.dispatcher */
     PyObject *no_receivers;
     PyObject *log_failure;
+    PyObject *call_found;
+    PyObject *is_any_found;
     PyObject *own_live_receivers;
     PyObject *own_clear_dead_receivers;
     PyObject *needs_frame; /* the signal that needs a Python frame */
@@ -90,8 +105,8 @@ typedef struct {
     Py_ssize_t make_id_place;
     Py_ssize_t ref_place;
 
-    /* The versions of classes that is_plain_type() has checked. */
-    unsigned int plain_types[PLAIN_TYPES];
+    /* The classes that find_kind() has checked and found plain. */
+    known_type known_types[KNOWN_TYPES];
     call_site call_sites[CALL_SITES];
 } module_state;
 
