@@ -271,7 +271,7 @@ live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
     module_state *state = the_state;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
         && (has_code(self, state->owned.live_receivers)
-            || has_code(self, state->owned.djangos_live_receivers))) {
+            || has_code(self, state->owned.lent_to))) {
         living_receivers living = {.purpose = LIVE_RECEIVERS};
         lookup_result result = find_living(state, args[0], args[1], &living);
         if (result == FAILED) {
@@ -324,8 +324,7 @@ speedups_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     PyFunctionObject *function = (PyFunctionObject *)args[0];
     if (args[1] == Py_True) {
-        Py_XSETREF(state->owned.djangos_live_receivers,
-                   Py_NewRef(PyFunction_GET_CODE(function)));
+        Py_XSETREF(state->owned.lent_to, Py_NewRef(PyFunction_GET_CODE(function)));
         PyFunction_SetVectorcall(function, live_receivers);
     }
     else {

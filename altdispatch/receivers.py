@@ -41,7 +41,7 @@ LookupKey = tuple[Any, Any]
 
 # The longest list that is only scanned, and how often a longer one is scanned before it
 # gets an index: building one takes about as long.
-_MOST_SCANNED = 60
+MOST_SCANNED = 60
 _MOST_SCANS = 16
 
 
@@ -263,7 +263,7 @@ def _find_index(signal: Signal) -> Index | None:
     receivers = signal.receivers
     if type(receivers) is Receivers:
         return receivers.find_index()
-    if type(receivers) is not list or len(receivers) <= _MOST_SCANNED:
+    if type(receivers) is not list or len(receivers) <= MOST_SCANNED:
         return None
     del receivers  # It would count as another reference.
     held = vars(signal)

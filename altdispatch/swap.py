@@ -11,8 +11,8 @@ import hashlib
 import inspect
 import re
 import threading
-from dataclasses import dataclass
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from types import FunctionType
 from typing import Any, TypeGuard

@@ -80,8 +80,8 @@ raise_exception(PyObject *error)
 }
 
 /* Find an attribute that may be missing. Return 1 with a new reference in `*found`; 0
- * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(),
- * makes an error each time that there is none. */
+ * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(), makes
+ * an error each time that there is none. */
 static inline int
 optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 {

@@ -64,16 +64,15 @@ typedef struct {
     PyObject *send;
     PyObject *send_robust;
     PyObject *live_receivers;
-    PyObject *djangos_live_receivers; /* the code of Django's own; NULL: not lent to */
-    PyObject *receivers_type;         /* altdispatch.receivers.Receivers */
-    PyObject *scan;                   /* altdispatch.receivers.scan */
-    PyObject *cache_type;             /* weakref.WeakKeyDictionary */
-    PyObject *weak_method_type;       /* weakref.WeakMethod */
-    PyObject *weakref;                /* what the module has */
-    PyObject *lock_type;    /* that of threading.Lock(), which may be patched */
-    PyObject *object_class; /* object.__dict__["__class__"] */
-    PyObject *stock;        /* what the module of Django's dispatcher has */
-    PyObject *make_id;      /* these are those of altdispatch.dispatcher */
+    PyObject *receivers_type;   /* altdispatch.receivers.Receivers */
+    PyObject *scan;             /* altdispatch.receivers.scan */
+    PyObject *cache_type;       /* weakref.WeakKeyDictionary */
+    PyObject *weak_method_type; /* weakref.WeakMethod */
+    PyObject *weakref;          /* what the module has */
+    PyObject *lock_type;        /* that of threading.Lock(), which may be patched */
+    PyObject *object_class;     /* object.__dict__["__class__"] */
+    PyObject *stock;            /* what the module of Django's dispatcher has */
+    PyObject *make_id;          /* these are those of altdispatch.dispatcher */
     PyObject *no_receivers;
     PyObject *log_failure;
     PyObject *call_found;
@@ -86,6 +85,7 @@ typedef struct {
     PyObject *task_result;
     PyObject *as_coroutine;
     PyObject *make_coroutines; /* that of altdispatch.dispatcher */
+    PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
 } owned_objects;
 
 typedef struct {

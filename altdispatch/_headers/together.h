@@ -148,9 +148,9 @@ static PyObject *
 speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = PyModule_GetState(module);
-    if (count != 4 || !PyDict_Check(args[2]) || !PyList_Check(args[3])) {
+    if (count != 4 || !PyDict_Check(args[2])) {
         PyErr_SetString(PyExc_TypeError,
-                        "make_coroutines() takes two objects, a dict and a list");
+                        "make_coroutines() takes two objects, a dict and receivers");
         return NULL;
     }
     if (!is_there(state)) {
@@ -158,7 +158,10 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     }
     PyObject *values;
     call call = {.signal = args[0], .sender = args[1]};
-    int begun = begin_call_of_dict(state, &call, args[2], &values);
+    /* A patched look-up may have found them in something that isn't a list. */
+    int begun = PyList_CheckExact(args[3])
+                    ? begin_call_of_dict(state, &call, args[2], &values)
+                    : 0;
     if (begun < 0) {
         return NULL;
     }
