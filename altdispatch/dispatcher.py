@@ -304,16 +304,19 @@ class Signal(django.dispatch.Signal):
             with self.lock:
                 self._clear_dead_receivers()
                 sender_key = stock._make_id(sender)
-                if (
+                if self.use_caching:
+                    routes = routing.find_routes(self, sender_key)
+                    self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
+                elif (
                     type(self.receivers) is list
                     and len(self.receivers) <= routing.MOST_SCANNED
                 ):
-                    # There's no index: to ask for it costs a tenth of the time.
-                    routes = routing.scan(self.receivers, sender_key)
+                    entries = self.receivers.copy()
                 else:
                     routes = routing.find_routes(self, sender_key)
-                if self.use_caching:
-                    self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
+            if routes is None:
+                # Without the lock: what receivers are may be asked in their own code.
+                return routing.resolve_entries(entries, sender_key)
         return routing.resolve(routes)
 
     # The receivers that are gone are dropped by the next use of the signal. Not

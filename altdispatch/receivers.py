@@ -426,6 +426,27 @@ if WATCHES_SENDERS:
                 sync_receivers.append(receiver)
         return sync_receivers, async_receivers
 
+    def resolve_entries(
+        entries: Iterable[Entry], sender_key: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Do what ``scan()`` and ``resolve()`` do, without making routes."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for (_, wanted), receiver, sender_ref, is_async in entries:
+            if not (wanted == NONE_ID or wanted == sender_key):
+                continue
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if sender_ref is not None and sender_ref() is None:
+                continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers
+
 else:
 
     def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
@@ -452,6 +473,25 @@ else:
         sync_receivers: list[Any] = []
         async_receivers: list[Any] = []
         for receiver, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers
+
+    def resolve_entries(
+        entries: Iterable[Entry], sender_key: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Do what ``scan()`` and ``resolve()`` do, without making routes."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for (_, wanted), receiver, is_async in entries:
+            if not (wanted == NONE_ID or wanted == sender_key):
+                continue
             if isinstance(receiver, ReferenceType):
                 receiver = receiver()
                 if receiver is None:
