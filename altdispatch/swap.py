@@ -47,7 +47,9 @@ _lock = threading.Lock()
 # What was swapped: by class, the methods by name, Django's own and what stands in their
 # place. It's one class, unless a program has reloaded Django's dispatcher.
 _swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
-# What takes back from Django's own functions what _lend() has lent them.
+# Django's own _live_receivers functions, kept once found: see _lend().
+_djangos_lookups: list[FunctionType] = []
+# What takes back from these functions what _lend() has lent them.
 _take_back: list[Callable[[], None]] = []
 
 
@@ -276,10 +278,14 @@ def _lend() -> None:
     else:
         # Nobody else knows where the agent has it.
         functions = gc.get_referrers(vars(stock))
-    for function in functions:
-        if _is_djangos_own(function, name):
-            lend(function, True)
-            _take_back.append(partial(lend, function, False))
+    _djangos_lookups.extend(
+        function
+        for function in functions
+        if _is_djangos_own(function, name) and function not in _djangos_lookups
+    )
+    for function in _djangos_lookups:
+        lend(function, True)
+        _take_back.append(partial(lend, function, False))
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:

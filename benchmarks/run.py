@@ -44,6 +44,7 @@ QUESTIONS = [
         "connect",
         "hydrate",
         "save",
+        "patched",
         "request",
     )
 ]
