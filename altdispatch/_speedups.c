@@ -162,14 +162,13 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
     else if (found != NULL) {
         Py_DECREF(found);
         responses =
-            call_foreign(state, lists[0], args,
-                         flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+            call_all(state, lists[0], args,
+                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
         /* Only now: a receiver may have edited the list. */
         if (responses != NULL && PyList_GET_SIZE(lists[1]) != 0
             && add_asynchronous(state, args, names, lists[1], responses, robust) < 0) {
             Py_CLEAR(responses);
         }
-        Py_DECREF(lists[0]);
         Py_DECREF(lists[1]);
     }
     return responses;
@@ -191,17 +190,14 @@ dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
         living.lists[0] = dispatch_replaced(state, args, flagged_count, names, robust);
         Py_LeaveRecursiveCall();
     }
-    if (result == FOUND) {
-        int failed = enter_level();
-        if (failed == 0) {
-            failed =
-                call_all(state, living.lists[0], args,
-                         flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
-            Py_LeaveRecursiveCall();
-        }
-        if (failed < 0) {
-            clear_living(&living);
-        }
+    if (result == FOUND && enter_level() < 0) {
+        clear_living(&living);
+    }
+    else if (result == FOUND) {
+        living.lists[0] =
+            call_all(state, living.lists[0], args,
+                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+        Py_LeaveRecursiveCall();
     }
     return living.lists[0];
 }

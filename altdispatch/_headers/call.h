@@ -108,38 +108,30 @@ call_for_pair(module_state *state, PyObject *receiver, PyObject *const *argument
     return pair;
 }
 
-/* Call each receiver in a list, and put (receiver, response) in its place. What isn't
- * called yet is as in Django's own list of receivers. Return -1 with an error. */
-static int
+/* Call each receiver in a list, whose reference is taken over. Return a list of
+ * (receiver, response), or NULL with an error. It's the same list if nobody else has
+ * it: what isn't called yet is as in Django's own then, for a program that looks for
+ * references. */
+static PyObject *
 call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
          size_t offset_flag, PyObject *names, int robust)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
-                                       arguments, offset_flag, names, robust);
-        /* A program that looks for references may have found the list. */
-        if (pair == NULL || PyList_SetItem(receivers, i, pair) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* Call each receiver in a list that is a program's. Return a new list of the pairs, or
- * NULL with an error. */
-static PyObject *
-call_foreign(module_state *state, PyObject *receivers, PyObject *const *arguments,
-             size_t offset_flag, PyObject *names, int robust)
-{
-    PyObject *responses = PyList_New(0);
+    int is_reused = Py_REFCNT(receivers) == 1;
+    PyObject *responses = is_reused ? Py_NewRef(receivers) : PyList_New(0);
     for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
         PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
                                        arguments, offset_flag, names, robust);
-        if (pair == NULL || PyList_Append(responses, pair) < 0) {
+        int failed = -1;
+        if (pair != NULL) {
+            failed = is_reused ? PyList_SetItem(responses, i, Py_NewRef(pair))
+                               : PyList_Append(responses, pair);
+            Py_DECREF(pair);
+        }
+        if (failed < 0) {
             Py_CLEAR(responses);
         }
-        Py_XDECREF(pair);
     }
+    Py_DECREF(receivers);
     return responses;
 }
 

@@ -407,6 +407,9 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
     signal_attributes attributes;
     lookup_result result = UNKNOWN;
     type_kind kind = find_kind(state, Py_TYPE(signal));
+    if (kind == REPLACED_LOOKUP && living->purpose == HAS_LISTENERS) {
+        return REPLACED;
+    }
     if (kind == NOT_PLAIN || !hashes_unnoticed(sender)
         || !read_attributes(state, signal, &attributes)) {
         return UNKNOWN;
