@@ -73,15 +73,16 @@ class Status:
             The names of the methods of ``Signal`` that are altdispatch's.
         left_alone
             What somebody else has put in the place of a method, by its name.
-        slowed
-            What somebody else has put in the place of the look-up of receivers, by the
-            name of the class or signal: sends ask it each time, and are not as fast as
-            they could be. What stands in the place of Django's concerns every signal.
-            Signals that can't be imported are left out.
+        patched
+            What another package has put in the place of ``_live_receivers`` or
+            ``_clear_dead_receivers``, by the name of the class or signal. It is called
+            at each send, as by Django; the rest of a send stays fast. A patch of
+            Django's class concerns every signal. Signals that can't be imported are
+            left out.
 
     .. versionadded:: 0.1
     .. versionchanged:: 0.2
-       ``slowed`` and ``rows()`` are new.
+       ``patched`` and ``rows()`` are new.
     """
 
     installed: bool
@@ -92,7 +93,7 @@ class Status:
     python: str
     swapped: tuple[str, ...]
     left_alone: dict[str, str]
-    slowed: dict[str, str]
+    patched: dict[str, str]
 
     def rows(self) -> dict[str, str]:
         """Return what people read of it, by what it's about."""
@@ -103,7 +104,7 @@ class Status:
             "Python": self.python,
             "swapped": ", ".join(self.swapped) or "nothing",
             "left alone": _list(self.left_alone),
-            "fast path off": _list(self.slowed),
+            "patched lookup": _list(self.patched),
         }
 
     def __str__(self) -> str:
@@ -201,24 +202,24 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
-        slowed=find_slowed(find_importable_signals()) if is_installed() else {},
+        patched=find_patched(find_importable_signals()) if is_installed() else {},
     )
 
 
-def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
-    """Return what takes the fast path away, by the name of what it takes it from.
+def find_patched(signals: list[stock.Signal]) -> dict[str, str]:
+    """Return what replaces the look-up of receivers, by the name of what it is for.
 
     That's every class of signals, and those of these signals that have a name.
     """
     patches = find_patches(signals)
     names = name_signals([owner for owner, _ in patches])
-    slowed = {}
+    patched = {}
     for owner, method in patches:
         is_class = issubclass(type(owner), type)
         name = dotted(owner) if is_class else names.get(id(owner))
         if name is not None:
-            slowed[name] = name_patch(method)
-    return slowed
+            patched[name] = name_patch(method)
+    return patched
 
 
 @cache

@@ -92,7 +92,10 @@ def with_wrapper(when: str, is_first: bool) -> Iterator[Row]:
     """Give the rows for a wrapper that is first or last."""
     for name, prepare in [
         *(
-            (f"send, caching, {counted(count, 'receiver')}", partial(sending, True, count))
+            (
+                f"send, caching, {counted(count, 'receiver')}",
+                partial(sending, True, count),
+            )
             for count in (0, 1, 3)
         ),
         ("send(instance), caching, 3 receivers", partial(one_keyword, True, 3)),

@@ -393,9 +393,8 @@ def test_sending_in_the_look_up_ends_in_a_recursion_error(
         def again(original, sender):
             return getattr(signal, how)(sender)
 
-        with replaced(target, again):
-            with pytest.raises(RecursionError):
-                getattr(signal, how)(Sender)
+        with replaced(target, again), pytest.raises(RecursionError):
+            getattr(signal, how)(Sender)
         return use(signal, how)
 
     assert assert_same(scenario)
