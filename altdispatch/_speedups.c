@@ -16,7 +16,7 @@
 #include "_headers/together.h"
 
 /* Return whether a method's function still has the code that it was compiled for: to
- * assign other code to it is to replace it. */
+ * assign other code to it is to replace it. Its defaults aren't used: see below. */
 static inline int
 has_code(PyObject *self, PyObject *code)
 {
@@ -39,6 +39,57 @@ get_asked_sender(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return PyTuple_GET_ITEM(defaults, 0);
 }
 
+/* Call a replacement of `_live_receivers`, as Django calls it. */
+static inline PyObject *
+call_replacement(module_state *state, PyObject *signal, PyObject *sender)
+{
+    PyObject *arguments[] = {signal, sender};
+    return PyObject_VectorcallMethod(state->names.live_receivers, arguments,
+                                     2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+/* Return whether a replacement has returned what Django's own function does: two lists.
+ * If so, they are new references. Anything else is for Python to unpack. */
+static inline int
+get_lists(PyObject *found, PyObject **lists)
+{
+    if (!PyTuple_CheckExact(found) || PyTuple_GET_SIZE(found) != 2
+        || !PyList_CheckExact(PyTuple_GET_ITEM(found, 0))
+        || !PyList_CheckExact(PyTuple_GET_ITEM(found, 1))) {
+        return 0;
+    }
+    lists[0] = Py_NewRef(PyTuple_GET_ITEM(found, 0));
+    lists[1] = Py_NewRef(PyTuple_GET_ITEM(found, 1));
+    return 1;
+}
+
+/* Answer has_listeners() with what a replacement of `_live_receivers` finds. */
+static PyObject *
+ask_replacement(module_state *state, PyObject *signal, PyObject *sender)
+{
+    if (enter_level() < 0) {
+        return NULL;
+    }
+    /* A replacement may do anything, even let go of the module. */
+    PyObject *module = Py_NewRef(state->module);
+    PyObject *found = call_replacement(state, signal, sender);
+    PyObject *lists[2];
+    PyObject *answer = NULL;
+    if (found != NULL && get_lists(found, lists)) {
+        answer = PyBool_FromLong(PyList_GET_SIZE(lists[0]) != 0
+                                 || PyList_GET_SIZE(lists[1]) != 0);
+        Py_DECREF(lists[0]);
+        Py_DECREF(lists[1]);
+    }
+    else if (found != NULL) {
+        answer = PyObject_CallOneArg(state->owned.is_any_found, found);
+    }
+    Py_XDECREF(found);
+    Py_DECREF(module);
+    Py_LeaveRecursiveCall();
+    return answer;
+}
+
 /* `def has_listeners(self, sender=None)` */
 static PyObject *
 has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
@@ -48,15 +99,77 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
     if (state != NULL && names == NULL && has_code(self, state->owned.has_listeners)) {
         PyObject *sender =
             get_asked_sender(self, args, PyVectorcall_NARGS(flagged_count));
-        living_receivers living = {.only_counted = 1};
-        lookup_result result = sender == NULL
-                                   ? UNKNOWN
-                                   : find_living(state, args[0], sender, &living, NULL);
+        living_receivers living = {.purpose = HAS_LISTENERS};
+        lookup_result result =
+            sender == NULL ? UNKNOWN : find_living(state, args[0], sender, &living);
+        if (result == REPLACED) {
+            return ask_replacement(state, args[0], sender);
+        }
         if (result != UNKNOWN) {
             return result == FAILED ? NULL : PyBool_FromLong(result == FOUND);
         }
     }
     return call_python(self, args, flagged_count, names);
+}
+
+/* Have Python do what is left of a send whose receivers a replacement has found. */
+static PyObject *
+call_found(module_state *state, PyObject *const *args, PyObject *names, PyObject *found,
+           int robust)
+{
+    PyObject *named = get_named(args, names);
+    PyObject *responses = NULL;
+    if (named != NULL) {
+        responses = PyObject_CallFunctionObjArgs(state->owned.call_found, args[0],
+                                                 args[1], named, found,
+                                                 robust ? Py_True : Py_False, NULL);
+        Py_DECREF(named);
+    }
+    return responses;
+}
+
+/* Call the asynchronous receivers that a replacement has found, and add the responses
+ * to those of the others, which have been called. Return -1 with an error. */
+static int
+add_asynchronous(module_state *state, PyObject *const *args, PyObject *names,
+                 PyObject *receivers, PyObject *responses, int robust)
+{
+    PyObject *found = Py_BuildValue("[]O", receivers);
+    PyObject *more =
+        found == NULL ? NULL : call_found(state, args, names, found, robust);
+    Py_ssize_t end = PyList_GET_SIZE(responses);
+    int failed = more == NULL ? -1 : PyList_SetSlice(responses, end, end, more);
+    Py_XDECREF(found);
+    Py_XDECREF(more);
+    return failed;
+}
+
+/* Return the responses to a send to what a replacement of `_live_receivers` finds, or
+ * NULL with an error. */
+static PyObject *
+dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_count,
+                  PyObject *names, int robust)
+{
+    PyObject *found = call_replacement(state, args[0], args[1]);
+    PyObject *lists[2];
+    PyObject *responses = NULL;
+    if (found != NULL && !get_lists(found, lists)) {
+        responses = call_found(state, args, names, found, robust);
+        Py_DECREF(found);
+    }
+    else if (found != NULL) {
+        Py_DECREF(found);
+        responses =
+            call_all(state, lists[0], args,
+                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+        /* Only now: a receiver may have edited the list. */
+        if (responses != NULL && PyList_GET_SIZE(lists[1]) != 0
+            && add_asynchronous(state, args, names, lists[1], responses, robust) < 0) {
+            Py_CLEAR(responses);
+        }
+        Py_DECREF(lists[1]);
+    }
+    return responses;
 }
 
 /* Return the responses to a send that is plain in all regards. NULL without an error:
@@ -65,24 +178,24 @@ static inline PyObject *
 dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
          PyObject *names, int robust)
 {
-    living_receivers living = {.only_synchronous = 1};
-    int is_empty = 0;
+    living_receivers living = {.purpose = SEND};
     /* The arguments go on to the receivers as they are: the sender is the second. */
-    lookup_result result = find_living(state, args[0], args[1], &living, &is_empty);
+    lookup_result result = find_living(state, args[0], args[1], &living);
     if (result == NOBODY) {
         return PyList_New(0);
     }
-    if (result == FOUND) {
-        int failed = enter_level();
-        if (failed == 0) {
-            failed =
-                call_all(state, living.lists[0], args,
-                         flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
-            Py_LeaveRecursiveCall();
-        }
-        if (failed < 0) {
-            clear_living(&living);
-        }
+    if (result == REPLACED && enter_level() == 0) {
+        living.lists[0] = dispatch_replaced(state, args, flagged_count, names, robust);
+        Py_LeaveRecursiveCall();
+    }
+    if (result == FOUND && enter_level() < 0) {
+        clear_living(&living);
+    }
+    else if (result == FOUND) {
+        living.lists[0] =
+            call_all(state, living.lists[0], args,
+                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+        Py_LeaveRecursiveCall();
     }
     return living.lists[0];
 }
@@ -126,27 +239,40 @@ send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
     return send_or_call_python(self, args, flagged_count, names, 1);
 }
 
-/* `def _live_receivers(self, sender)` */
+/* Return both lists, which are taken over, or NULL with an error. */
+static inline PyObject *
+get_pair_of_lists(living_receivers *living)
+{
+    PyObject *pair = PyTuple_New(2);
+    for (int i = 0; pair != NULL && i < 2; i++) {
+        PyObject *list = living->lists[i] == NULL ? PyList_New(0) : living->lists[i];
+        living->lists[i] = NULL;
+        PyTuple_SET_ITEM(pair, i, list);
+        if (list == NULL) {
+            Py_CLEAR(pair);
+        }
+    }
+    clear_living(living);
+    return pair;
+}
+
+/* `def _live_receivers(self, sender)`, ours or Django's, which has no default to use if
+ * it gets both. */
 static PyObject *
 live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
                PyObject *names)
 {
     module_state *state = the_state;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
-        && has_code(self, state->owned.live_receivers)) {
-        living_receivers living = {0};
-        lookup_result result = find_living(state, args[0], args[1], &living, NULL);
+        && (has_code(self, state->owned.live_receivers)
+            || has_code(self, state->owned.lent_to))) {
+        living_receivers living = {.purpose = LIVE_RECEIVERS};
+        lookup_result result = find_living(state, args[0], args[1], &living);
         if (result == FAILED) {
             return NULL;
         }
         if (result != UNKNOWN) {
-            /* Either may be NULL, with an error. */
-            for (int i = 0; i < 2; i++) {
-                if (living.lists[i] == NULL) {
-                    living.lists[i] = PyList_New(0);
-                }
-            }
-            return Py_BuildValue("NN", living.lists[0], living.lists[1]);
+            return get_pair_of_lists(&living);
         }
     }
     return call_python(self, args, flagged_count, names);
@@ -177,6 +303,31 @@ speedups_compile(PyObject *module, PyObject *function)
     }
     return Py_NewRef(function);
 }
+
+#if PY_VERSION_HEX >= 0x030C0000
+
+/* `def lend(function, is_lent)`: have Django's own `_live_receivers`, which a program
+ * may have kept, called as ours is, or no longer. It stays the function that it is. */
+static PyObject *
+speedups_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    module_state *state = PyModule_GetState(module);
+    if (count != 2 || !PyFunction_Check(args[0]) || !PyBool_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "lend() takes a function and a bool");
+        return NULL;
+    }
+    PyFunctionObject *function = (PyFunctionObject *)args[0];
+    if (args[1] == Py_True) {
+        Py_XSETREF(state->owned.lent_to, Py_NewRef(PyFunction_GET_CODE(function)));
+        PyFunction_SetVectorcall(function, live_receivers);
+    }
+    else {
+        PyFunction_SetVectorcall(function, function_vectorcall);
+    }
+    Py_RETURN_NONE;
+}
+
+#endif
 
 /* Return what is at the end of a path of names, of a module's attribute and so on. */
 static PyObject *
@@ -291,6 +442,11 @@ static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
                "Return what to use in the place of the function.")},
+#if PY_VERSION_HEX >= 0x030C0000
+    {"lend", (PyCFunction)(void (*)(void))speedups_lend, METH_FASTCALL,
+     PyDoc_STR("lend($module, function, is_lent, /)\n--\n\n"
+               "Have Django's own _live_receivers() called as ours, or no longer.")},
+#endif
     {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
      METH_FASTCALL,
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"

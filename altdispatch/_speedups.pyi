@@ -4,3 +4,6 @@ from .dispatcher import make_coroutines as make_coroutines
 from .together import start as start
 
 def compile(function: FunctionType) -> FunctionType: ...
+
+# From Python 3.12.
+def lend(function: FunctionType, is_lent: bool, /) -> None: ...

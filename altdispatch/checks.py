@@ -13,7 +13,7 @@ from django.dispatch import Signal
 from . import implementations
 from .listing import find_repeated, find_task_receivers
 from .naming import find_importable_signals
-from .swap import find_slowed, is_installed, read_source
+from .swap import find_patched, is_installed, read_source
 
 
 @register
@@ -88,16 +88,16 @@ def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
         return []
     return [
         Info(
-            f"{owner} takes the slow path: {patch}, of the package "
-            f"{patch.partition('.')[0]!r}, replaces its look-up of receivers.",
+            f"{patch}, of the package {patch.partition('.')[0]!r}, replaces the "
+            f"look-up of receivers of {owner}.",
             hint=(
-                "Nothing is wrong. The package's function is called for each send, as "
-                "by Django, and the fast path is off for as long as it is there. "
+                "Nothing is wrong, and there is nothing to do. The package's function "
+                "is called for each send, as by Django; the rest of a send stays fast. "
                 "Sentry's SDK replaces the look-up with signals_spans=False too."
             ),
             id="altdispatch.I003",
         )
-        for owner, patch in find_slowed(signals).items()
+        for owner, patch in find_patched(signals).items()
     ]
 
 

@@ -204,7 +204,12 @@ class Signal(django.dispatch.Signal):
         else:
             sync_receivers, async_receivers = self._live_receivers(sender)
         responses = []
-        if len(sync_receivers) > 1 and "signal" not in named:
+        # A patched look-up may have found them in something that isn't a list.
+        if (
+            type(sync_receivers) is list
+            and len(sync_receivers) > 1
+            and "signal" not in named
+        ):
             arguments = {"signal": self, "sender": sender, **named}
             for receiver in sync_receivers:
                 response = receiver(**arguments)
@@ -298,9 +303,20 @@ class Signal(django.dispatch.Signal):
         if routes is None:
             with self.lock:
                 self._clear_dead_receivers()
-                routes = routing.find_routes(self, stock._make_id(sender))
+                sender_key = stock._make_id(sender)
                 if self.use_caching:
+                    routes = routing.find_routes(self, sender_key)
                     self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
+                elif (
+                    type(self.receivers) is list
+                    and len(self.receivers) <= routing.MOST_SCANNED
+                ):
+                    entries = self.receivers.copy()
+                else:
+                    routes = routing.find_routes(self, sender_key)
+            if routes is None:
+                # Without the lock: what receivers are may be asked in their own code.
+                return routing.resolve_entries(entries, sender_key)
         return routing.resolve(routes)
 
     # The receivers that are gone are dropped by the next use of the signal. Not
@@ -428,6 +444,36 @@ def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
     except Exception:
         error.__traceback__, error.__context__ = traceback, context
         signal._log_robust_failure(receiver, error)
+
+
+def call_found(
+    signal: Signal, sender: Any, named: dict[str, Any], found: Any, robust: bool
+) -> Responses:
+    """Do the rest of a compiled send, once a patched ``_live_receivers`` has returned.
+
+    ``found`` is what it has returned, whatever that is.
+    """
+    sync_receivers, async_receivers = found
+    responses = []
+    for receiver in sync_receivers:
+        try:
+            response = receiver(signal=signal, sender=sender, **named)
+        except Exception as error:
+            if not robust:
+                raise
+            signal._log_robust_failure(receiver, error)
+            response = error
+        responses.append((receiver, response))
+    if async_receivers:
+        method = "send_robust" if robust else "send"
+        responses.extend(_wait_for(signal, sender, named, async_receivers, method))
+    return responses
+
+
+def is_any_found(found: Any) -> bool:
+    """Do the rest of a compiled ``has_listeners()`` in the same case."""
+    sync_receivers, async_receivers = found
+    return bool(sync_receivers) or bool(async_receivers)
 
 
 def make_coroutines(

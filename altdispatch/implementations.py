@@ -41,6 +41,9 @@ class Implementation(NamedTuple):
         compile
             Makes the extension handle the calls of a new function, if it has code for
             one of that name, and returns what is to be used in its place.
+        lend
+            Makes the extension handle the calls of Django's own ``_live_receivers``, or
+            stops that. None where it can't: in Python, and on Python 3.11.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Implementation(NamedTuple):
     make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
+    lend: Callable[[FunctionType, bool], None] | None
 
 
 def graft(
@@ -98,6 +102,7 @@ def _compiled() -> Implementation:
         make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
         compile=_speedups.compile,
+        lend=getattr(_speedups, "lend", None),
     )
 
 
@@ -110,6 +115,7 @@ def in_python(reason: str) -> Implementation:
         make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
+        lend=None,
     )
 
 

@@ -133,7 +133,7 @@ def name_patch(patch: Any) -> str:
 
     Its own name may be a copy of the original's, as ``functools.wraps()`` makes it.
     """
-    while type(patch) in (functools.partial, MethodType):
+    while type(patch) is functools.partial or type(patch) is MethodType:
         patch = patch.__func__ if type(patch) is MethodType else patch.func
     # On PyPy, what is built in is a function too.
     if type(patch) is FunctionType and type(patch.__code__) is CodeType:

@@ -1,4 +1,4 @@
-"""What others have put in the place of what the fast path does without."""
+"""Patches of the look-up of receivers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def find_signals() -> list[Signal]:
 
 
 def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
-    """Return what takes the fast path away, after the class or signal that has it.
+    """Return what replaces the look-up, after the class or signal that has it.
 
-    These are the methods of ``signals``, and of all classes of signals, that are in the
-    way while the dispatcher is swapped. Otherwise Django's own methods are.
+    These are methods of ``signals``, and of all classes of signals, that aren't ours
+    while the dispatcher is swapped. Otherwise Django's own methods are among them.
     """
     classes = {
         id(base): base for cls in find_subclasses(Signal) for base in read_mro(cls)

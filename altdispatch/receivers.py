@@ -41,7 +41,7 @@ LookupKey = tuple[Any, Any]
 
 # The longest list that is only scanned, and how often a longer one is scanned before it
 # gets an index: building one takes about as long.
-_MOST_SCANNED = 60
+MOST_SCANNED = 60
 _MOST_SCANS = 16
 
 
@@ -263,7 +263,7 @@ def _find_index(signal: Signal) -> Index | None:
     receivers = signal.receivers
     if type(receivers) is Receivers:
         return receivers.find_index()
-    if type(receivers) is not list or len(receivers) <= _MOST_SCANNED:
+    if type(receivers) is not list or len(receivers) <= MOST_SCANNED:
         return None
     del receivers  # It would count as another reference.
     held = vars(signal)
@@ -433,6 +433,27 @@ if WATCHES_SENDERS:
                 sync_receivers.append(receiver)
         return sync_receivers, async_receivers
 
+    def resolve_entries(
+        entries: Iterable[Entry], sender_key: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Do what ``scan()`` and ``resolve()`` do, without making routes."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for (_, wanted), receiver, sender_ref, is_async in entries:
+            if not (wanted == NONE_ID or wanted == sender_key):
+                continue
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if sender_ref is not None and sender_ref() is None:
+                continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers
+
 else:
 
     def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
@@ -459,6 +480,25 @@ else:
         sync_receivers: list[Any] = []
         async_receivers: list[Any] = []
         for receiver, is_async in routes:
+            if isinstance(receiver, ReferenceType):
+                receiver = receiver()
+                if receiver is None:
+                    continue
+            if is_async:
+                async_receivers.append(receiver)
+            else:
+                sync_receivers.append(receiver)
+        return sync_receivers, async_receivers
+
+    def resolve_entries(
+        entries: Iterable[Entry], sender_key: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Do what ``scan()`` and ``resolve()`` do, without making routes."""
+        sync_receivers: list[Any] = []
+        async_receivers: list[Any] = []
+        for (_, wanted), receiver, is_async in entries:
+            if not (wanted == NONE_ID or wanted == sender_key):
+                continue
             if isinstance(receiver, ReferenceType):
                 receiver = receiver()
                 if receiver is None:

@@ -6,12 +6,14 @@ and all names for it. Only its methods are exchanged, by one assignment each.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import FunctionType
 from typing import Any, TypeGuard
 
@@ -45,6 +47,10 @@ _lock = threading.Lock()
 # What was swapped: by class, the methods by name, Django's own and what stands in their
 # place. It's one class, unless a program has reloaded Django's dispatcher.
 _swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
+# Django's own _live_receivers functions, kept once found: see _lend().
+_djangos_lookups: list[FunctionType] = []
+# What takes back from these functions what _lend() has lent them.
+_take_back: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,16 @@ class Status:
             The names of the methods of ``Signal`` that are altdispatch's.
         left_alone
             What somebody else has put in the place of a method, by its name.
-        slowed
-            What somebody else has put in the place of the look-up of receivers, by the
-            name of the class or signal: sends ask it each time, and are not as fast as
-            they could be. What stands in the place of Django's concerns every signal.
-            Signals that can't be imported are left out.
+        patched
+            What another package has put in the place of ``_live_receivers`` or
+            ``_clear_dead_receivers``, by the name of the class or signal. It is called
+            at each send, as by Django; the rest of a send stays fast. A patch of
+            Django's class concerns every signal. Signals that can't be imported are
+            left out.
 
     .. versionadded:: 0.1
     .. versionchanged:: 0.2
-       ``slowed`` and ``rows()`` are new.
+       ``patched`` and ``rows()`` are new.
     """
 
     installed: bool
@@ -86,7 +93,7 @@ class Status:
     python: str
     swapped: tuple[str, ...]
     left_alone: dict[str, str]
-    slowed: dict[str, str]
+    patched: dict[str, str]
 
     def rows(self) -> dict[str, str]:
         """Return what people read of it, by what it's about."""
@@ -97,7 +104,7 @@ class Status:
             "Python": self.python,
             "swapped": ", ".join(self.swapped) or "nothing",
             "left alone": _list(self.left_alone),
-            "fast path off": _list(self.slowed),
+            "patched lookup": _list(self.patched),
         }
 
     def __str__(self) -> str:
@@ -134,6 +141,7 @@ def install(force: bool = False) -> bool:
                 )
         for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
+        _lend()
         return True
 
 
@@ -153,6 +161,8 @@ def uninstall() -> bool:
                 if vars(cls).get(name) is method:
                     setattr(cls, name, original)
         _swapped.clear()
+        while _take_back:
+            _take_back.pop()()
         for signal in _djangos_signals():
             give_back_lists(signal)
         return True
@@ -192,24 +202,24 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
-        slowed=find_slowed(find_importable_signals()) if is_installed() else {},
+        patched=find_patched(find_importable_signals()) if is_installed() else {},
     )
 
 
-def find_slowed(signals: list[stock.Signal]) -> dict[str, str]:
-    """Return what takes the fast path away, by the name of what it takes it from.
+def find_patched(signals: list[stock.Signal]) -> dict[str, str]:
+    """Return what replaces the look-up of receivers, by the name of what it is for.
 
     That's every class of signals, and those of these signals that have a name.
     """
     patches = find_patches(signals)
     names = name_signals([owner for owner, _ in patches])
-    slowed = {}
+    patched = {}
     for owner, method in patches:
         is_class = issubclass(type(owner), type)
         name = dotted(owner) if is_class else names.get(id(owner))
         if name is not None:
-            slowed[name] = name_patch(method)
-    return slowed
+            patched[name] = name_patch(method)
+    return patched
 
 
 @cache
@@ -253,6 +263,30 @@ def _methods() -> dict[str, FunctionType]:
         for name, method in vars(dispatcher.Signal).items()
         if isinstance(method, FunctionType)
     }
+
+
+def _lend() -> None:
+    """Compile Django's own ``_live_receivers``, for those who have kept the function.
+
+    A monitoring agent that patches the method before the swap calls it at every send.
+    """
+    lend = implementations.in_use.lend
+    if lend is None or not is_known():
+        return
+    name = "_live_receivers"
+    if name in _swapped[stock.Signal]:
+        functions: list[Any] = [_swapped[stock.Signal][name][0]]
+    else:
+        # Nobody else knows where the agent has it.
+        functions = gc.get_referrers(vars(stock))
+    _djangos_lookups.extend(
+        function
+        for function in functions
+        if _is_djangos_own(function, name) and function not in _djangos_lookups
+    )
+    for function in _djangos_lookups:
+        lend(function, True)
+        _take_back.append(partial(lend, function, False))
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:

@@ -45,6 +45,7 @@ QUESTIONS = [
         "changing",
         "hydrate",
         "save",
+        "patched",
         "request",
     )
 ]

@@ -261,7 +261,7 @@ def test_status_as_json(run, project):
     assert told["installed"] is told["known"] is True
     assert told["implementation"] in ("c", "python")
     assert "_live_receivers" in told["swapped"]
-    assert told["left_alone"] == told["slowed"] == {}
+    assert told["left_alone"] == told["patched"] == {}
     assert json.loads(run("status", "--json")[0])["installed"] is False
 
 

@@ -304,7 +304,7 @@ def test_patches_of_the_zoo(installed, zoo):
         zoo.contents[f"patched{number}"] = signal
         expected[f"zoo.patched{number}"] = dotted(animal)
     with zoo.imported():
-        slowed = altdispatch.status().slowed
+        slowed = altdispatch.status().patched
         messages = run_checks()
     assert slowed == expected
     for message, (signal, patch) in zip(messages, expected.items(), strict=True):

@@ -382,7 +382,7 @@ def test_check_for_the_extension(implementation, monkeypatch):
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["_live_receivers", "_clear_dead_receivers"])
-def test_what_slows_down(implementation, when, name, monkeypatch):
+def test_patched_look_ups(implementation, when, name, monkeypatch):
     """It's in the status, and there's a check."""
     original = getattr(django.dispatch.Signal, name)
 
@@ -402,27 +402,27 @@ def test_what_slows_down(implementation, when, name, monkeypatch):
     unnamed = django.dispatch.Signal()
     setattr(unnamed, name, partial(patch, unnamed))
     monkeypatch.setattr(post_save, name, partial(patch, post_save), raising=False)
-    described = f"{__name__}.test_what_slows_down.<locals>.patch"
+    described = f"{__name__}.test_patched_look_ups.<locals>.patch"
     with pytest.MonkeyPatch.context() as patched:
         if when == "before":
             patched.setattr(django.dispatch.Signal, name, patch)
-        assert altdispatch.status().slowed == {}
+        assert altdispatch.status().patched == {}
         with override_settings(INSTALLED_APPS=WITH_ALTDISPATCH):
             if when == "after":
                 patched.setattr(django.dispatch.Signal, name, patch)
-            slowed = altdispatch.status().slowed
-            assert slowed == {
+            patches = altdispatch.status().patched
+            assert patches == {
                 "django.dispatch.dispatcher.Signal": described,
-                f"{__name__}.test_what_slows_down.<locals>.Overrides": described,
+                f"{__name__}.test_patched_look_ups.<locals>.Overrides": described,
                 "django.db.models.signals.post_save": described,
             }
             messages = run_checks()
             assert [message.id for message in messages] == ["altdispatch.I003"] * 3
-            for message, (owner, method) in zip(messages, slowed.items(), strict=True):
+            for message, (owner, method) in zip(messages, patches.items(), strict=True):
                 assert owner in message.msg
                 assert f"{method}, of the package 'tests'," in message.msg
                 assert "Nothing is wrong" in message.hint
-            assert described in altdispatch.status().rows()["fast path off"]
+            assert described in altdispatch.status().rows()["patched lookup"]
     # Subclasses are listed by their base until they are collected.
     del signal, unnamed, Overrides, Inherits
     gc.collect()

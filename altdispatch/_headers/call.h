@@ -81,38 +81,72 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
     return site->count == count ? Py_XNewRef(site->outgoing) : NULL;
 }
 
-/* Call each receiver in a list, and put (receiver, response) in its place. What isn't
- * called yet is as in Django's own list of receivers. Return -1 with an error. */
-static int
+/* Call a receiver, whose reference is taken over. Return (receiver, response), or NULL
+ * with an error. */
+static inline PyObject *
+call_for_pair(module_state *state, PyObject *receiver, PyObject *const *arguments,
+              size_t offset_flag, PyObject *names, int robust)
+{
+    PyObject *response = call_vector(receiver, arguments, offset_flag, names);
+    if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
+        response = take_raised_exception();
+        PyObject *logged = PyObject_CallFunctionObjArgs(
+            state->owned.log_failure, arguments[0], receiver, response, NULL);
+        if (logged == NULL) {
+            Py_CLEAR(response);
+        }
+        Py_XDECREF(logged);
+    }
+    PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(receiver);
+        Py_XDECREF(response);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, receiver);
+    PyTuple_SET_ITEM(pair, 1, response);
+    return pair;
+}
+
+/* Call each receiver in a list, whose reference is taken over. Return a list of
+ * (receiver, response), or NULL with an error. It's the same list if nobody else has
+ * it: what isn't called yet is as in Django's own then, for a program that looks for
+ * references. */
+static PyObject *
 call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
          size_t offset_flag, PyObject *names, int robust)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
-        PyObject *response = call_vector(receiver, arguments, offset_flag, names);
-        if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
-            response = take_raised_exception();
-            PyObject *logged = PyObject_CallFunctionObjArgs(
-                state->owned.log_failure, arguments[0], receiver, response, NULL);
-            if (logged == NULL) {
-                Py_CLEAR(response);
-            }
-            Py_XDECREF(logged);
+    int is_reused = Py_REFCNT(receivers) == 1;
+    PyObject *responses = is_reused ? Py_NewRef(receivers) : PyList_New(0);
+    for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
+                                       arguments, offset_flag, names, robust);
+        int failed = -1;
+        if (pair != NULL) {
+            failed = is_reused ? PyList_SetItem(responses, i, Py_NewRef(pair))
+                               : PyList_Append(responses, pair);
+            Py_DECREF(pair);
         }
-        PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
-        if (pair == NULL) {
-            Py_DECREF(receiver);
-            Py_XDECREF(response);
-            return -1;
-        }
-        PyTuple_SET_ITEM(pair, 0, receiver);
-        PyTuple_SET_ITEM(pair, 1, response);
-        /* A program that looks for references may have found the list. */
-        if (PyList_SetItem(receivers, i, pair) < 0) {
-            return -1;
+        if (failed < 0) {
+            Py_CLEAR(responses);
         }
     }
-    return 0;
+    Py_DECREF(receivers);
+    return responses;
+}
+
+/* Return the keyword arguments of a send other than its sender, as a dict; NULL with an
+ * error. `names` are what the receivers' arguments are called. */
+static PyObject *
+get_named(PyObject *const *arguments, PyObject *names)
+{
+    PyObject *named = PyDict_New();
+    for (Py_ssize_t i = 2; named != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        if (PyDict_SetItem(named, PyTuple_GET_ITEM(names, i), arguments[i]) < 0) {
+            Py_CLEAR(named);
+        }
+    }
+    return named;
 }
 
 /* What follows is for the asynchronous receivers: see together.h. */
@@ -127,13 +161,14 @@ typedef struct {
     PyObject *names;      /* owned by end_call(): what the receivers' are called */
     PyObject **arguments; /* the receivers' arguments; the item before is free */
     PyObject *small[1 + SMALL_CALL];
-} call;
+} keyword_call;
 
 /* Read the keyword arguments of a call from a dict; `*values` keeps what is in it.
  * Return 1; or 0, without an error, if they are for Python to look at; or -1 with an
  * error. After 1, end_call() is due, and the values are owned by the caller. */
 static inline int
-begin_call_of_dict(module_state *state, call *call, PyObject *named, PyObject **values)
+begin_call_of_dict(module_state *state, keyword_call *call, PyObject *named,
+                   PyObject **values)
 {
     int is_wrong = PyDict_Contains(named, state->names.signal);
     if (is_wrong != 0) {
@@ -164,7 +199,7 @@ begin_call_of_dict(module_state *state, call *call, PyObject *named, PyObject **
 /* Set out the arguments that every receiver gets. Return -1 with an error if there's
  * no memory. They are borrowed: the caller of the send has them until it returns. */
 static inline int
-set_out_arguments(call *call)
+set_out_arguments(keyword_call *call)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(call->names);
     PyObject **room = call->small;
@@ -187,14 +222,14 @@ set_out_arguments(call *call)
 
 /* Return a receiver's response, a new reference, or NULL with its error. */
 static inline PyObject *
-call_receiver(call *call, PyObject *receiver)
+call_receiver(keyword_call *call, PyObject *receiver)
 {
     return PyObject_Vectorcall(receiver, call->arguments,
                                PY_VECTORCALL_ARGUMENTS_OFFSET, call->names);
 }
 
 static inline void
-end_call(call *call)
+end_call(keyword_call *call)
 {
     if (call->arguments != NULL && call->arguments != call->small + 1) {
         PyMem_Free(call->arguments - 1);

@@ -18,38 +18,45 @@ is_one_of(PyObject *list, PyObject *object)
 }
 
 /* Check whether the instances of `type` have their attributes in their __dict__, and
- * nowhere else, and whether the methods that the fast path leaves out are ours. */
-static int
+ * nowhere else, and whether `_clear_dead_receivers`, which the fast path leaves out, is
+ * ours. If so, tell whether `_live_receivers` is ours too. */
+static type_kind
 check_type(module_state *state, PyTypeObject *type)
 {
     owned_names *names = &state->names;
+    int is_plain = is_one_of(state->owned.own_clear_dead_receivers,
+                             type_attribute(type, names->clear_dead_receivers))
+                   && type->tp_getattro == PyObject_GenericGetAttr
+                   && type_attribute(type, names->receivers) == NULL
+                   && type_attribute(type, names->lock) == NULL
+                   && type_attribute(type, names->use_caching) == NULL
+                   && type_attribute(type, names->sender_receivers_cache) == NULL
+                   && type_attribute(type, names->dead_receivers) == NULL;
+    if (!is_plain) {
+        return NOT_PLAIN;
+    }
     return is_one_of(state->owned.own_live_receivers,
                      type_attribute(type, names->live_receivers))
-           && is_one_of(state->owned.own_clear_dead_receivers,
-                        type_attribute(type, names->clear_dead_receivers))
-           && type->tp_getattro == PyObject_GenericGetAttr
-           && type_attribute(type, names->receivers) == NULL
-           && type_attribute(type, names->lock) == NULL
-           && type_attribute(type, names->use_caching) == NULL
-           && type_attribute(type, names->sender_receivers_cache) == NULL
-           && type_attribute(type, names->dead_receivers) == NULL;
+               ? OWN_LOOKUP
+               : REPLACED_LOOKUP;
 }
 
 /* Return the same, remembered until the class, or a base of it, is changed. */
-static inline int
-is_plain_type(module_state *state, PyTypeObject *type)
+static inline type_kind
+find_kind(module_state *state, PyTypeObject *type)
 {
     unsigned int version = type_version(type);
-    if (version != 0 && state->plain_types[version % PLAIN_TYPES] == version) {
-        return 1;
+    known_type *known = &state->known_types[version % KNOWN_TYPES];
+    if (version != 0 && known->version == version) {
+        return known->kind;
     }
-    if (!check_type(state, type)) {
-        return 0;
+    type_kind kind = check_type(state, type);
+    if (kind != NOT_PLAIN) {
+        /* Looking gives a version to a class that had none; 0 stands for none. */
+        version = type_version(type);
+        state->known_types[version % KNOWN_TYPES] = (known_type){version, kind};
     }
-    /* Looking gives a version to a class that had none; 0 stands for none. */
-    version = type_version(type);
-    state->plain_types[version % PLAIN_TYPES] = version;
-    return 1;
+    return kind;
 }
 
 /* What a signal has in its __dict__; what is used over calls is owned. */
@@ -59,9 +66,10 @@ typedef struct {
     PyObject *use_caching;
     PyObject *cache; /* owned */
     PyObject *dead_receivers;
+    int has_own_lookup; /* a `_live_receivers` of the instance */
 } signal_attributes;
 
-#define ATTRIBUTES (sizeof(signal_attributes) / sizeof(PyObject *))
+#define ATTRIBUTES (offsetof(signal_attributes, has_own_lookup) / sizeof(PyObject *))
 
 static inline void
 clear_attributes(signal_attributes *signal)
@@ -72,12 +80,14 @@ clear_attributes(signal_attributes *signal)
 }
 
 /* Read the items of a signal's __dict__, borrowed. Return whether the fast path may:
- * all are there, and nothing stands for a method that is left out. Other names must be
+ * all are there, and nothing stands for `_clear_dead_receivers`. Other names must be
  * interned strings: to compare them by identity is to compare them then. */
 static inline int
-read_items(module_state *state, PyObject *held, PyObject **items)
+read_items(module_state *state, PyObject *held, signal_attributes *attributes)
 {
     PyObject *const *names = (PyObject *const *)&state->names;
+    PyObject **items = (PyObject **)attributes;
+    attributes->has_own_lookup = 0;
     size_t found = 0;
     Py_ssize_t place = 0, left = PyDict_GET_SIZE(held);
     PyObject *name, *value;
@@ -86,10 +96,10 @@ read_items(module_state *state, PyObject *held, PyObject **items)
         size_t i = found;
         if (i >= ATTRIBUTES || name != names[i]) {
             if (!PyUnicode_CheckExact(name) || !PyUnicode_CHECK_INTERNED(name)
-                || name == state->names.live_receivers
                 || name == state->names.clear_dead_receivers) {
                 return 0;
             }
+            attributes->has_own_lookup |= name == state->names.live_receivers;
             for (i = 0; i < ATTRIBUTES && name != names[i]; i++) {
             }
         }
@@ -111,7 +121,7 @@ read_attributes(module_state *state, PyObject *signal, signal_attributes *attrib
         PyErr_Clear();
         return 0;
     }
-    int is_read = read_items(state, held, (PyObject **)attributes);
+    int is_read = read_items(state, held, attributes);
     if (is_read) {
         Py_INCREF(attributes->receivers);
         Py_INCREF(attributes->lock);

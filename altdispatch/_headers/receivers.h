@@ -15,15 +15,22 @@
 typedef enum {
     FOUND,
     NOBODY,
-    UNKNOWN, /* without an error: it's for Python to find out */
-    FAILED,  /* with an error */
+    REPLACED, /* it's for a replacement of `_live_receivers` to find out */
+    UNKNOWN,  /* without an error: it's for Python to find out */
+    FAILED,   /* with an error */
 } lookup_result;
+
+/* The method that looks for receivers. */
+typedef enum {
+    LIVE_RECEIVERS,
+    HAS_LISTENERS, /* makes no lists */
+    SEND,          /* if there are asynchronous ones, the result is UNKNOWN */
+} lookup_purpose;
 
 /* The receivers of a send. */
 typedef struct {
     PyObject *lists[2]; /* owned, synchronous and asynchronous; NULL: there are none */
-    int only_synchronous; /* if there are others, the result is UNKNOWN */
-    int only_counted;     /* there are no lists */
+    lookup_purpose purpose;
     int is_any;
 } living_receivers;
 
@@ -112,7 +119,7 @@ add_living(module_state *state, PyObject *items, Py_ssize_t begin,
 {
     PyObject *receiver;
     PyObject *is_async = PyTuple_GET_ITEM(items, PyTuple_GET_SIZE(items) - 1);
-    if (is_async != Py_False && (is_async != Py_True || living->only_synchronous)) {
+    if (is_async != Py_False && (is_async != Py_True || living->purpose == SEND)) {
         return UNKNOWN;
     }
     if (state->entry_length == 4) {
@@ -128,7 +135,7 @@ add_living(module_state *state, PyObject *items, Py_ssize_t begin,
     }
     living->is_any = 1;
     PyObject **list = &living->lists[is_async == Py_True];
-    if (!living->only_counted
+    if (living->purpose != HAS_LISTENERS
         && ((*list == NULL && (*list = PyList_New(0)) == NULL)
             || PyList_Append(*list, receiver) < 0)) {
         result = FAILED;
@@ -313,52 +320,87 @@ learn(module_state *state, PyObject *self, signal_attributes *signal, PyObject *
     return result;
 }
 
-/* Find the receivers of a sender of a signal that caches. */
+/* Find what a cache has for a sender. After FOUND, `*found` is a new reference; NOBODY:
+ * it has nothing. */
 static lookup_result
-find_cached(module_state *state, PyObject *self, signal_attributes *signal,
-            PyObject *sender, living_receivers *living)
+read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **found)
 {
-    if (!Py_IS_TYPE(signal->cache, (PyTypeObject *)state->owned.cache_type)
+    if (!Py_IS_TYPE(cache, (PyTypeObject *)state->owned.cache_type)
         || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
         || get_at(state->owned.weakref, state->names.ref, &state->ref_place)
                != REFERENCE_TYPE /* It's a mock of a test's. */) {
         return UNKNOWN;
     }
-    PyObject *held = PyObject_GenericGetDict(signal->cache, NULL);
+    PyObject *held = PyObject_GenericGetDict(cache, NULL);
     PyObject *data =
         held == NULL ? NULL
                      : Py_XNewRef(get_at(held, state->names.data, &state->data_place));
     PyObject *reference = data == NULL ? NULL : PyWeakref_NewRef(sender, NULL);
-    PyObject *found = NULL;
     lookup_result result = UNKNOWN;
     if (reference != NULL && PyDict_CheckExact(data)) {
-        found = dict_item(data, reference);
-        if (found == NULL && !PyErr_Occurred()) {
-            result = learn(state, self, signal, sender, living);
-        }
-        else if (found != NULL && found == state->owned.no_receivers) {
-            result = NOBODY;
-        }
-        else if (found != NULL && PyList_CheckExact(found)) {
-            result = resolve(state, found, living);
-        }
+        *found = dict_item(data, reference);
+        result = *found == NULL ? NOBODY : FOUND;
     }
-    Py_XDECREF(found);
     Py_XDECREF(reference);
     Py_XDECREF(data);
     Py_XDECREF(held);
-    return PyErr_Occurred() ? FAILED : result;
+    return result != FOUND && PyErr_Occurred() ? FAILED : result;
 }
 
-/* Find the receivers of a sender of a signal. `*is_empty`, if it's not NULL, is set
- * where the signal has no receivers at all. */
+/* Find the receivers of a sender of a signal that caches. */
+static lookup_result
+find_cached(module_state *state, PyObject *self, signal_attributes *signal,
+            PyObject *sender, living_receivers *living)
+{
+    PyObject *found;
+    lookup_result result = read_cache(state, signal->cache, sender, &found);
+    if (result == NOBODY) {
+        return learn(state, self, signal, sender, living);
+    }
+    if (result == FOUND) {
+        if (found == state->owned.no_receivers) {
+            result = NOBODY;
+        }
+        else {
+            result = PyList_CheckExact(found) ? resolve(state, found, living) : UNKNOWN;
+        }
+        Py_DECREF(found);
+    }
+    return result;
+}
+
+/* Find out whether a send has to look up its receivers, where that is replaced: not if
+ * the cache says that there are none. */
+static lookup_result
+check_cache(module_state *state, signal_attributes *signal, PyObject *sender)
+{
+    if (PyDict_CheckExact(signal->cache) && PyDict_GET_SIZE(signal->cache) == 0) {
+        return REPLACED;
+    }
+    PyObject *found;
+    lookup_result result = read_cache(state, signal->cache, sender, &found);
+    if (result == NOBODY) {
+        return REPLACED;
+    }
+    if (result == FOUND) {
+        result = found == state->owned.no_receivers ? NOBODY : REPLACED;
+        Py_DECREF(found);
+    }
+    return result;
+}
+
+/* Find the receivers of a sender of a signal. */
 static lookup_result
 find_living(module_state *state, PyObject *signal, PyObject *sender,
-            living_receivers *living, int *is_empty)
+            living_receivers *living)
 {
     signal_attributes attributes;
     lookup_result result = UNKNOWN;
-    if (!is_plain_type(state, Py_TYPE(signal)) || !hashes_unnoticed(sender)
+    type_kind kind = find_kind(state, Py_TYPE(signal));
+    if (kind == REPLACED_LOOKUP && living->purpose == HAS_LISTENERS) {
+        return REPLACED;
+    }
+    if (kind == NOT_PLAIN || !hashes_unnoticed(sender)
         || !read_attributes(state, signal, &attributes)) {
         return UNKNOWN;
     }
@@ -367,9 +409,13 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
                        (PyTypeObject *)state->owned.receivers_type)) {
         result = UNKNOWN;
     }
-    else if (is_empty != NULL && PyList_GET_SIZE(attributes.receivers) == 0) {
-        *is_empty = 1;
+    else if (living->purpose == SEND && PyList_GET_SIZE(attributes.receivers) == 0) {
         result = NOBODY;
+    }
+    else if (living->purpose != LIVE_RECEIVERS
+             && (kind == REPLACED_LOOKUP || attributes.has_own_lookup)) {
+        result = living->purpose == SEND ? check_cache(state, &attributes, sender)
+                                         : REPLACED;
     }
     else if (attributes.dead_receivers != Py_False) {
         result = UNKNOWN;

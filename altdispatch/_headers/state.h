@@ -13,7 +13,19 @@ typedef struct {
 } call_site;
 
 #define CALL_SITES 64 /* powers of two */
-#define PLAIN_TYPES 16
+#define KNOWN_TYPES 16
+
+/* What is known of a class of signals: see find_kind(). */
+typedef enum {
+    NOT_PLAIN,
+    OWN_LOOKUP,
+    REPLACED_LOOKUP,
+} type_kind;
+
+typedef struct {
+    unsigned int version; /* 0: not in use */
+    type_kind kind;
+} known_type;
 
 /* Interned strings. The first five are a signal's attributes, in the order of
  * `signal_attributes`. */
@@ -52,6 +64,8 @@ typedef struct {
     _(make_id, DISPATCHER, "_make_id")                                                 \
     _(no_receivers, DISPATCHER, "NO_RECEIVERS")                                        \
     _(log_failure, DISPATCHER, "log_failure")                                          \
+    _(call_found, DISPATCHER, "call_found")                                            \
+    _(is_any_found, DISPATCHER, "is_any_found")                                        \
     _(own_live_receivers, DISPATCHER, "OWN_LIVE_RECEIVERS")                            \
     _(own_clear_dead_receivers, DISPATCHER, "OWN_CLEAR_DEAD_RECEIVERS")                \
     _(make_coroutines, DISPATCHER, "make_coroutines")                                  \
@@ -89,6 +103,7 @@ typedef struct {
     OBJECTS(DECLARE)
     PyObject *object_class; /* object.__dict__["__class__"] */
     PyObject *run_type;     /* of this module */
+    PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
 } owned_objects;
 
 typedef struct {
@@ -108,8 +123,8 @@ typedef struct {
     Py_ssize_t make_id_place;
     Py_ssize_t ref_place;
 
-    /* The versions of classes that is_plain_type() has checked. */
-    unsigned int plain_types[PLAIN_TYPES];
+    /* The classes that find_kind() has checked and found plain. */
+    known_type known_types[KNOWN_TYPES];
     call_site call_sites[CALL_SITES];
 } module_state;
 

@@ -198,7 +198,7 @@ static PyType_Spec run_spec = {
 
 /* Call each receiver, and return a list of the coroutines; NULL with an error. */
 static PyObject *
-call_each(call *call, PyObject *receivers)
+call_each(keyword_call *call, PyObject *receivers)
 {
     PyObject *coroutines = PyList_New(0);
     if (coroutines == NULL || set_out_arguments(call) < 0) {
@@ -224,22 +224,26 @@ static PyObject *
 speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = PyModule_GetState(module);
-    if (count != 4 || !PyDict_Check(args[2]) || !PyList_Check(args[3])) {
+    if (count != 4 || !PyDict_Check(args[2])) {
         PyErr_SetString(PyExc_TypeError,
-                        "make_coroutines() takes two objects, a dict and a list");
+                        "make_coroutines() takes two objects, a dict and receivers");
         return NULL;
     }
     if (!is_there(state)) {
         return NULL;
     }
     PyObject *values;
-    call call = {.signal = args[0], .sender = args[1]};
-    int begun = begin_call_of_dict(state, &call, args[2], &values);
+    keyword_call call = {.signal = args[0], .sender = args[1]};
+    /* A patched look-up may have found them in something that isn't a list. */
+    int begun = PyList_CheckExact(args[3])
+                    ? begin_call_of_dict(state, &call, args[2], &values)
+                    : 0;
     if (begun < 0) {
         return NULL;
     }
     if (begun == 0) {
-        return PyObject_Vectorcall(state->owned.make_coroutines, args, count, NULL);
+        return PyObject_Vectorcall(state->owned.make_coroutines, args, (size_t)count,
+                                   NULL);
     }
     PyObject *coroutines = call_each(&call, args[3]);
     end_call(&call);

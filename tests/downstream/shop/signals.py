@@ -64,7 +64,7 @@ def swap() -> None:
     assert_type(altdispatch.uninstall(), bool)
     assert_type(altdispatch.is_installed(), bool)
     assert_type(altdispatch.status(), Status)
-    assert_type(altdispatch.status().slowed, dict[str, str])
+    assert_type(altdispatch.status().patched, dict[str, str])
 
 
 def use_helpers() -> None:
