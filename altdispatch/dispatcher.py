@@ -386,7 +386,7 @@ async def _answer(
         responses, async_responses = await asyncio.gather(
             _call_in_thread(signal, sender, named, sync_receivers, method)
             if sync_receivers
-            else _answer_nothing(),
+            else _call_none(method),
             run_together(make(signal, sender, named, async_receivers)),
         )
     # To say that it isn't strict takes half as long again.
@@ -428,8 +428,12 @@ def _run_in_thread(function: Callable[[], Responses]) -> Responses:
     return function()
 
 
-async def _answer_nothing() -> Responses:
-    return []
+def _call_none(method: str) -> Awaitable[Responses]:
+    async def sync_send() -> Responses:
+        return []
+
+    sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
+    return sync_send()
 
 
 def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
