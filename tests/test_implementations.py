@@ -337,7 +337,7 @@ LOCKS = {
     "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
     "reentrant": "import threading; threading.Lock = threading.RLock",
     "bare": """
-        import _thread, asyncio, concurrent.futures.thread, threading
+        import _thread, asyncio, concurrent.futures.thread, sys, threading
 
         class Lock:
             def __init__(self):
@@ -351,6 +351,8 @@ LOCKS = {
             def __exit__(self, *args):
                 self.release()
 
+        if sys.version_info >= (3, 14):
+            Lock.locked = lambda self: self.real.locked()  # As threading needs it.
         allocate = _thread.allocate_lock
         _thread.LockType = threading.Lock = Lock
     """,
