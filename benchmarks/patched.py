@@ -1,10 +1,11 @@
 """What does it cost to send under a monitoring agent, which patches the look-up?
 
-Such packages put a wrapper in the place of ``Signal._live_receivers``, before altdispatch
-is installed or after it. The first rows have a wrapper that passes everything through.
-The others have Sentry's SDK, which wraps all receivers (``signals_spans=True``) or none,
-with no server to send to, in a transaction as of a request. What the same saves and rows
-read cost without it is in ``save.py`` and ``hydrate.py``.
+Such packages put a wrapper in the place of ``Signal._live_receivers``, before
+altdispatch is installed or after it. The first rows have a wrapper that passes
+everything through. The others have Sentry's SDK, which wraps all receivers
+(``signals_spans=True``) or none, with no server to send to, in a transaction as of a
+request. What the same saves and rows read cost without it is in ``save.py`` and
+``hydrate.py``.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def start_sentry(spans: bool) -> None:
 def patched(
     patch: Callable[[], None], prepare: Preparation, is_first: bool = True
 ) -> Iterator[Body]:
-    """Do what ``prepare`` does with Django's class patched, before the swap or after it."""
+    """Do what ``prepare`` does with Django's class patched, before the swap or after."""
     import altdispatch
 
     is_swapped = altdispatch.is_installed()

@@ -331,7 +331,7 @@ def test_what_it_does_counts_from_the_next_send_on(assert_same, caching, where, 
         with replaced(target, change):
             seen += [use(signal, how), use(signal, how)]
         seen = [describe(each) for each in seen]
-        del three
+        three = None
         gc.collect()
         return seen, use(signal, how)
 
