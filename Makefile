@@ -16,8 +16,8 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions django-suite postgresql \
-	lint types docs dist release-check clean
+.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions delivery \
+	django-suite postgresql lint types docs dist release-check clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
@@ -34,7 +34,8 @@ pythons: ## run the tests on CPython 3.14 and 3.15 and on PyPy, in a root of Deb
 	.ci/debian-root make test PYTHON=pypy3 DJANGO=5.2 VENV=.venv-pypy
 
 fuzz: $(VENV)/with-test ## run the generated tests for minutes, with new examples
-	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/contract/test_async_programs.py $(ARGS)
+	ALTDISPATCH_FUZZ=$(RUNS) $(PYTEST) tests/test_state_machine.py tests/test_hostile.py \
+		tests/contract/test_async_programs.py $(ARGS)
 
 sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgrind: [ARGS="address undefined memcheck debug"]
 	$(BIN)/python tests/sanitize.py $(ARGS)
@@ -54,6 +55,9 @@ deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has 
 
 companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
+
+delivery: $(VENV)/with-delivery ## kill processes, and count tasks: [ARGS="--orders 400 --kills 10 sqlite postgresql"]
+	$(BIN)/python -m tests.delivery $(ARGS)
 
 django-suite: ## run Django's own tests, stock and swapped: DJANGO=6.1.3 [LABELS="..."]
 	$(if $(DJANGO),,$(error Say which Django, as in DJANGO=6.1.3))

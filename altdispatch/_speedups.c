@@ -15,8 +15,6 @@
 #include "_headers/state.h"
 #include "_headers/together.h"
 
-#define DISPATCHER "altdispatch.dispatcher"
-
 /* Return whether a method's function still has the code that it was compiled for: to
  * assign other code to it is to replace it. Its defaults aren't used: see below. */
 static inline int
@@ -331,130 +329,43 @@ speedups_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
 
 #endif
 
-/* `def scan(receivers, sender_key)` */
+/* Return what is at the end of a path of names, of a module's attribute and so on. */
 static PyObject *
-speedups_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    module_state *state = PyModule_GetState(module);
-    if (count != 2 || state->owned.scan == NULL) {
-        PyErr_SetString(PyExc_TypeError, "scan() takes receivers and a sender key");
-        return NULL;
-    }
-    PyObject *routes = scan(state, args[0], args[1]);
-    if (routes != NULL || PyErr_Occurred()) {
-        return routes;
-    }
-    return PyObject_Vectorcall(state->owned.scan, args, 2, NULL);
-}
-
-static int
-load_names(owned_names *names)
-{
-    const struct {
-        PyObject **name;
-        const char *text;
-    } texts[] = {
-        {&names->receivers, "receivers"},
-        {&names->lock, "lock"},
-        {&names->use_caching, "use_caching"},
-        {&names->sender_receivers_cache, "sender_receivers_cache"},
-        {&names->dead_receivers, "_dead_receivers"},
-        {&names->acquire, "acquire"},
-        {&names->class_, "__class__"},
-        {&names->clear_dead_receivers, "_clear_dead_receivers"},
-        {&names->context, "context"},
-        {&names->data, "data"},
-        {&names->eager_start, "eager_start"},
-        {&names->func, "__func__"},
-        {&names->live_receivers, "_live_receivers"},
-        {&names->locked, "locked"},
-        {&names->loop, "loop"},
-        {&names->make_id, "_make_id"},
-        {&names->ref, "ref"},
-        {&names->release, "release"},
-        {&names->sender, "sender"},
-        {&names->signal, "signal"},
-    };
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(texts); i++) {
-        *texts[i].name = PyUnicode_InternFromString(texts[i].text);
-        if (*texts[i].name == NULL) {
-            return -1;
-        }
-    }
-    names->signal_and_sender = PyTuple_Pack(2, names->signal, names->sender);
-    return names->signal_and_sender == NULL ? -1 : 0;
-}
-
-/* Return what is found on a path of names, those of attributes after that of a module.
- */
-static PyObject *
-find_object(const char *module, const char *const *names)
+find_object(const char *module, const char *const *path)
 {
     PyObject *object = PyImport_ImportModule(module);
-    for (; object != NULL && *names != NULL; names++) {
-        Py_SETREF(object, PyObject_GetAttrString(object, *names));
+    for (; object != NULL && *path != NULL; path++) {
+        Py_SETREF(object, PyObject_GetAttrString(object, *path));
     }
     return object;
 }
 
-static int
-load_objects(owned_objects *owned)
-{
-    const struct {
-        PyObject **object;
-        const char *module;
-        const char *names[4];
-    } objects[] = {
-        {&owned->has_listeners, DISPATCHER, {"Signal", "has_listeners", "__code__"}},
-        {&owned->send, DISPATCHER, {"Signal", "send", "__code__"}},
-        {&owned->send_robust, DISPATCHER, {"Signal", "send_robust", "__code__"}},
-        {&owned->live_receivers, DISPATCHER, {"Signal", "_live_receivers", "__code__"}},
-        {&owned->receivers_type, "altdispatch.receivers", {"Receivers"}},
-        {&owned->scan, "altdispatch.receivers", {"scan"}},
-        {&owned->make_id, DISPATCHER, {"_make_id"}},
-        {&owned->no_receivers, DISPATCHER, {"NO_RECEIVERS"}},
-        {&owned->log_failure, DISPATCHER, {"log_failure"}},
-        {&owned->call_found, DISPATCHER, {"call_found"}},
-        {&owned->is_any_found, DISPATCHER, {"is_any_found"}},
-        {&owned->own_live_receivers, DISPATCHER, {"OWN_LIVE_RECEIVERS"}},
-        {&owned->own_clear_dead_receivers, DISPATCHER, {"OWN_CLEAR_DEAD_RECEIVERS"}},
-        {&owned->make_coroutines, DISPATCHER, {"make_coroutines"}},
-        {&owned->stock, "django.dispatch.dispatcher", {"__dict__"}},
-        {&owned->needs_frame, "django.core.signals", {"setting_changed"}},
-        {&owned->weakref, "weakref", {"__dict__"}},
-        {&owned->cache_type, "weakref", {"WeakKeyDictionary"}},
-        {&owned->weak_method_type, "weakref", {"WeakMethod"}},
-        {&owned->lock_type, "_thread", {"LockType"}},
-        {&owned->task_type, "altdispatch.together", {"Task"}},
-        {&owned->task_done, "altdispatch.together", {"Task", "done"}},
-        {&owned->task_result, "altdispatch.together", {"Task", "result"}},
-        {&owned->as_coroutine, "altdispatch.together", {"as_coroutine"}},
-    };
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(objects); i++) {
-        *objects[i].object = find_object(objects[i].module, objects[i].names);
-        if (*objects[i].object == NULL) {
-            return -1;
-        }
+#define LOAD_NAME(field, text)                                                         \
+    if ((state->names.field = PyUnicode_InternFromString(text)) == NULL) {             \
+        return -1;                                                                     \
     }
-    return 0;
-}
+#define LOAD_OBJECT(field, module, ...)                                                \
+    if ((state->owned.field =                                                          \
+             find_object(module, (const char *const[]){__VA_ARGS__, NULL}))            \
+        == NULL) {                                                                     \
+        return -1;                                                                     \
+    }
 
-/* Find what the fast path counts on: how long an entry is, and where slots are. */
 static int
-load_layout(module_state *state)
+load(module_state *state)
 {
-    static const char *const names[] = {"ENTRY_LENGTH", NULL};
-    PyObject *length = find_object("altdispatch.releases", names);
-    if (length == NULL) {
-        return -1;
-    }
-    state->entry_length = PyLong_AsSsize_t(length);
-    Py_DECREF(length);
+    NAMES(LOAD_NAME)
+    OBJECTS(LOAD_OBJECT)
+    state->names.signal_and_sender =
+        PyTuple_Pack(2, state->names.signal, state->names.sender);
+    state->names.firstiter =
+        Py_BuildValue("(N)", PyUnicode_InternFromString("firstiter"));
+    state->owned.object_class =
+        Py_XNewRef(type_attribute(&PyBaseObject_Type, state->names.class_));
     PyObject *weak_method = state->owned.weak_method_type;
     state->weak_method_function = find_slot(weak_method, "_func_ref");
     state->weak_method_kind = find_slot(weak_method, "_meth_type");
-    state->owned.object_class =
-        Py_XNewRef(type_attribute(&PyBaseObject_Type, state->names.class_));
+    state->entry_length = PyLong_AsSsize_t(state->owned.entry_length);
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -469,14 +380,17 @@ speedups_exec(PyObject *module)
         return -1;
     }
     module_state *state = PyModule_GetState(module);
+    state->owned.run_type = PyType_FromModuleAndSpec(module, &run_spec, NULL);
+    if (state->owned.run_type == NULL) {
+        return -1;
+    }
 #if PY_VERSION_HEX < 0x030C0000
     state->owned.method_type = PyType_FromModuleAndSpec(module, &method_spec, NULL);
     if (state->owned.method_type == NULL) {
         return -1;
     }
 #endif
-    if (load_names(&state->names) < 0 || load_objects(&state->owned) < 0
-        || load_layout(state) < 0) {
+    if (load(state) < 0) {
         return -1;
     }
     state->module = module;
@@ -533,16 +447,14 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("lend($module, function, is_lent, /)\n--\n\n"
                "Have Django's own _live_receivers() called as ours, or no longer.")},
 #endif
-    {"scan", (PyCFunction)(void (*)(void))speedups_scan, METH_FASTCALL,
-     PyDoc_STR("scan($module, receivers, sender_key, /)\n--\n\n"
-               "Do what the function of that name in altdispatch.receivers does.")},
     {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
      METH_FASTCALL,
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
                "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
-     PyDoc_STR("start($module, coroutines, results, loop, context, here, /)\n--\n\n"
-               "Do what the function of that name in altdispatch.together does.")},
+     PyDoc_STR(
+         "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
+         "Do what the function of that name in altdispatch.together does.")},
     {NULL, NULL, 0, NULL},
 };
 

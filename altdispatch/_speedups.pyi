@@ -1,7 +1,6 @@
 from types import FunctionType
 
 from .dispatcher import make_coroutines as make_coroutines
-from .receivers import scan as scan
 from .together import start as start
 
 def compile(function: FunctionType) -> FunctionType: ...

@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -13,12 +15,12 @@ class AltdispatchConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401
 
-        install(force=_get_options()["FORCE"])
+        install(force=get_options()["FORCE"])
 
 
-def _get_options() -> dict[str, bool]:
+def get_options() -> dict[str, Any]:
     """Return the options of the setting ``ALTDISPATCH``, or say what is wrong."""
-    options = {"FORCE": False}
+    options: dict[str, Any] = {"FORCE": False, "TASK_DATABASES": {}}
     given = getattr(settings, "ALTDISPATCH", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured("The setting ALTDISPATCH must be a dictionary.")
@@ -28,9 +30,20 @@ def _get_options() -> dict[str, bool]:
                 f"{name!r} is not an option of the setting ALTDISPATCH. "
                 f"It has: {', '.join(options)}."
             )
-        if not isinstance(value, bool):
+        if name == "FORCE" and not isinstance(value, bool):
             raise ImproperlyConfigured(
-                f"The option {name!r} of the setting ALTDISPATCH must be True or False."
+                "The option 'FORCE' of the setting ALTDISPATCH must be True or False."
+            )
+        if name == "TASK_DATABASES" and not _is_dict_of_strings(value):
+            raise ImproperlyConfigured(
+                "The option 'TASK_DATABASES' of the setting ALTDISPATCH must be a "
+                "dictionary from aliases of TASKS to aliases of DATABASES."
             )
         options[name] = value
     return options
+
+
+def _is_dict_of_strings(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(each, str) for item in value.items() for each in item
+    )

@@ -7,11 +7,11 @@ import sysconfig
 from typing import Any
 
 import django
-from django.core.checks import CheckMessage, Info, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.dispatch import Signal
 
 from . import implementations
-from .listing import find_repeated
+from .listing import find_repeated, find_task_receivers
 from .naming import find_importable_signals
 from .swap import find_patched, is_installed, read_source
 
@@ -45,7 +45,7 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register(deploy=True)
+@register
 def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
     """Warn where the hot paths could be compiled and aren't, by nobody's choice."""
     can_be_built = sys.implementation.name == "cpython" and not (
@@ -73,10 +73,14 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
 
 @register
 def check_signals(**kwargs: Any) -> list[CheckMessage]:
-    """Report patched ``_live_receivers`` methods, and receivers connected twice."""
-    # Found once for both: it's what takes the time.
+    """Report patched methods, receivers connected twice, and tasks that fail."""
+    # Found once for all: it's what takes the time.
     signals = find_importable_signals()
-    return [*_report_patches(signals), *_report_repeated(signals)]
+    return [
+        *_report_patches(signals),
+        *_report_repeated(signals),
+        *_report_tasks(signals),
+    ]
 
 
 def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
@@ -88,7 +92,7 @@ def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
             f"look-up of receivers of {owner}.",
             hint=(
                 "Nothing is wrong, and there is nothing to do. The package's function "
-                "is called for each send, as by Django; the rest of the send stays fast. "
+                "is called for each send, as by Django; the rest of a send stays fast. "
                 "Sentry's SDK replaces the look-up with signals_spans=False too."
             ),
             id="altdispatch.I003",
@@ -110,4 +114,16 @@ def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
             id="altdispatch.I004",
         )
         for signal, receiver in find_repeated(signals)
+    ]
+
+
+def _report_tasks(signals: list[Signal]) -> list[CheckMessage]:
+    return [
+        Error(
+            problem,
+            hint="Sends that would queue it raise an error.",
+            id="altdispatch.E006",
+        )
+        for receiver in find_task_receivers(signals)
+        if (problem := receiver.find_problem()) is not None
     ]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import django.conf
 import django.dispatch.dispatcher
+from asgiref.sync import sync_to_async
 
 from . import receivers as routing
-from .bridges import call_from_async, run_from_sync
 from .releases import (
-    REFERENCES_REPORT,
+    OUTLIVES_CONNECT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
-from .together import run_together
+from .together import run_by_django, run_together
 
 #: Django's own dispatcher. What that takes from its module is looked up there when
 #: it is used, as programs and tests replace it there.
@@ -61,6 +61,8 @@ class Signal(django.dispatch.Signal):
 
     .. versionadded:: 0.1
     """
+
+    _dead_receivers: bool
 
     def connect(
         self,
@@ -107,22 +109,21 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner = None
+        owner: Any = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
-            if REFERENCES_REPORT:
-                receiver = kind(receiver, report)
-            else:
-                owner = receiver if kind is weakref.ref else receiver.__self__
-                receiver = kind(receiver)
-                weakref.finalize(owner, report)
+            if OUTLIVES_CONNECT:
+                owner = receiver  # noqa: F841 - it holds the receiver.
+            # The reference reports the death, also where Django has a finalizer do it:
+            # that would stay when the receiver is disconnected, and keep the signal.
+            receiver = kind(receiver, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None
             if sender is not None:
-                try:
+                try:  # noqa: SIM105 - suppress() takes three times as long.
                     sender_ref = weakref.ref(sender, report)
                 except TypeError:
                     pass
@@ -188,6 +189,7 @@ class Signal(django.dispatch.Signal):
                 return []
         elif cache.get(sender) is NO_RECEIVERS:
             return []
+        sender_type: Any = type(sender)
         if (
             routes is not None
             and self.use_caching
@@ -195,8 +197,8 @@ class Signal(django.dispatch.Signal):
             and type(self)._live_receivers in OWN_LIVE_RECEIVERS
             and "_live_receivers" not in self.__dict__
             # It may count how often it is looked up.
-            and (kind := type(sender)).__hash__ is object.__hash__
-            and kind.__eq__ is object.__eq__
+            and sender_type.__hash__ is object.__hash__
+            and sender_type.__eq__ is object.__eq__
         ):
             sync_receivers, async_receivers = routing.resolve(routes)
         else:
@@ -218,9 +220,7 @@ class Signal(django.dispatch.Signal):
                 response = receiver(signal=self, sender=sender, **named)
                 responses.append((receiver, response))
         if async_receivers:
-            responses.extend(
-                _wait_for(self, sender, named, async_receivers, make_coroutines)
-            )
+            responses.extend(_wait_for(self, sender, named, async_receivers, "send"))
         return responses
 
     async def asend(self, sender: Any, **named: Any) -> Responses:
@@ -235,7 +235,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call, make_coroutines)
+        return await _answer(self, sender, named, "asend")
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
         """Do what ``send()`` does, with an ``Exception`` as a response.
@@ -259,7 +259,7 @@ class Signal(django.dispatch.Signal):
             responses.append((receiver, response))
         if async_receivers:
             responses.extend(
-                _wait_for(self, sender, named, async_receivers, _make_robust_coroutines)
+                _wait_for(self, sender, named, async_receivers, "send_robust")
             )
         return responses
 
@@ -273,7 +273,7 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return []
-        return await _answer(self, sender, named, _call_robust, _make_robust_coroutines)
+        return await _answer(self, sender, named, "asend_robust")
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         stock.logger.error(
@@ -339,30 +339,97 @@ OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
 
 # What stands between a send and its receivers, other than the loops in send() and
 # send_robust(): functions of their own, as a closure in there would slow all sends.
+# What programs read about in warnings has the name of Django's.
 
 
-def _call(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
+def _wait_for(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> Iterable[tuple[Receiver, Any]]:
+    """Return the responses of asynchronous receivers to synchronous code."""
+
+    async def asend() -> Iterable[tuple[Receiver, Any]]:
+        if method == "send":
+            coroutines = make_coroutines(signal, sender, named, receivers)
+        else:
+            coroutines = _make_robust_coroutines(
+                signal, sender, named, receivers, method
+            )
+        responses = await run_by_django(coroutines)
+        return zip(receivers, responses)  # noqa: B905 - see _answer()
+
+    asend.__qualname__ = f"Signal.{method}.<locals>.asend"
+    return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
+
+
+async def _answer(
+    signal: Signal, sender: Any, named: dict[str, Any], method: str
 ) -> Responses:
-    responses = []
-    for receiver in receivers:
-        response = receiver(signal=signal, sender=sender, **named)
-        responses.append((receiver, response))
+    """Return the responses of both kinds of receivers, the synchronous first."""
+    sync_receivers, async_receivers = signal._live_receivers(sender)
+    make = make_coroutines if method == "asend" else _make_robust_coroutines
+    if SYNC_RECEIVERS_FIRST:
+        responses = []
+        if sync_receivers:
+            responses = await _call_in_thread(
+                signal, sender, named, sync_receivers, method
+            )
+        if not async_receivers:
+            return responses
+        async_responses = await run_together(
+            make(signal, sender, named, async_receivers)
+        )
+    else:
+        responses, async_responses = await asyncio.gather(
+            _call_in_thread(signal, sender, named, sync_receivers, method)
+            if sync_receivers
+            else _answer_nothing(),
+            run_together(make(signal, sender, named, async_receivers)),
+        )
+    # To say that it isn't strict takes half as long again.
+    responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses
 
 
-def _call_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> Responses:
-    responses = []
-    for receiver in receivers:
-        try:
-            response = receiver(signal=signal, sender=sender, **named)
-        except Exception as error:
-            signal._log_robust_failure(receiver, error)
-            response = error
-        responses.append((receiver, response))
-    return responses
+def _call_in_thread(
+    signal: Signal,
+    sender: Any,
+    named: dict[str, Any],
+    receivers: list[Receiver],
+    method: str,
+) -> Awaitable[Responses]:
+    """Return the responses of synchronous receivers to asynchronous code."""
+
+    def sync_send() -> Responses:
+        responses = []
+        for receiver in receivers:
+            try:
+                response = receiver(signal=signal, sender=sender, **named)
+            except Exception as error:
+                if method == "asend":
+                    raise
+                signal._log_robust_failure(receiver, error)
+                response = error
+            responses.append((receiver, response))
+        return responses
+
+    if stock.sync_to_async is sync_to_async:
+        return _run_in_thread(sync_send)
+    sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
+    return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
+
+
+@sync_to_async
+def _run_in_thread(function: Callable[[], Responses]) -> Responses:
+    # Made once, as that takes longer than to call it.
+    return function()
+
+
+async def _answer_nothing() -> Responses:
+    return []
 
 
 def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
@@ -398,8 +465,8 @@ def call_found(
             response = error
         responses.append((receiver, response))
     if async_receivers:
-        make = _make_robust_coroutines if robust else make_coroutines
-        responses.extend(_wait_for(signal, sender, named, async_receivers, make))
+        method = "send_robust" if robust else "send"
+        responses.extend(_wait_for(signal, sender, named, async_receivers, method))
     return responses
 
 
@@ -417,68 +484,25 @@ def make_coroutines(
 
 
 def _make_robust_coroutines(
-    signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
-) -> list[Any]:
-    return [_start_robust(signal, sender, named, receiver) for receiver in receivers]
-
-
-async def _start_robust(
-    signal: Signal, sender: Any, named: dict[str, Any], receiver: Receiver
-) -> Any:
-    try:
-        return await receiver(signal=signal, sender=sender, **named)
-    except Exception as error:
-        signal._log_robust_failure(receiver, error)
-        return error
-
-
-def _wait_for(
     signal: Signal,
     sender: Any,
     named: dict[str, Any],
     receivers: list[Receiver],
-    make: Callable[..., list[Any]],
-) -> Iterable[tuple[Receiver, Any]]:
-    """Return the responses of asynchronous receivers to synchronous code."""
+    method: str = "asend_robust",
+) -> list[Any]:
+    """Do what ``make_coroutines()`` does, with errors as results."""
 
-    async def answer(start_here: bool) -> list[Any]:
-        return await run_together(make(signal, sender, named, receivers), start_here)
+    async def asend_and_wrap_exception(receiver: Receiver) -> Any:
+        try:
+            return await receiver(signal=signal, sender=sender, **named)
+        except Exception as error:
+            signal._log_robust_failure(receiver, error)
+            return error
 
-    return zip(receivers, run_from_sync(answer))  # noqa: B905 - see _answer()
-
-
-async def _answer(
-    signal: Signal,
-    sender: Any,
-    named: dict[str, Any],
-    call: Callable[..., Responses],
-    make: Callable[..., list[Any]],
-) -> Responses:
-    """Return the responses of both kinds of receivers, the synchronous first."""
-    sync_receivers, async_receivers = signal._live_receivers(sender)
-    if SYNC_RECEIVERS_FIRST:
-        responses = []
-        if sync_receivers:
-            responses = await call_from_async(
-                call, signal, sender, named, sync_receivers
-            )
-        async_responses = await run_together(
-            make(signal, sender, named, async_receivers)
-        )
-    else:
-        responses, async_responses = await asyncio.gather(
-            call_from_async(call, signal, sender, named, sync_receivers)
-            if sync_receivers
-            else _answer_nothing(),
-            run_together(make(signal, sender, named, async_receivers)),
-        )
-    # To say that it isn't strict takes half as long again.
-    responses.extend(zip(async_receivers, async_responses))  # noqa: B905
-    return responses
-
-
-async def _answer_nothing() -> Responses:
-    return []
+    asend_and_wrap_exception.__qualname__ = (
+        f"Signal.{method}.<locals>.asend_and_wrap_exception"
+    )
+    return [asend_and_wrap_exception(receiver) for receiver in receivers]
 
 
 def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
@@ -488,6 +512,8 @@ def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
 
     .. versionadded:: 0.1
     """
+
+    _dead_receivers: bool
 
     def connect(function: F) -> F:
         signals: Iterable[Any] = (

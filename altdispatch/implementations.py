@@ -13,14 +13,13 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from . import dispatcher, receivers, together
+from . import dispatcher, together
 from .dispatcher import (
     OWN_CLEAR_DEAD_RECEIVERS,
     OWN_LIVE_RECEIVERS,
     Signal,
     make_coroutines,
 )
-from .receivers import scan
 from .together import start
 
 Compile = Callable[[FunctionType], FunctionType]
@@ -37,8 +36,6 @@ class Implementation(NamedTuple):
             Why it's this one.
         Signal
             The class of its signals.
-        scan
-            How the receivers of a sender are found in a list that has no index.
         make_coroutines, start
             How its asynchronous receivers are called, and started.
         compile
@@ -52,7 +49,6 @@ class Implementation(NamedTuple):
     name: str
     reason: str
     Signal: type[Signal]
-    scan: Callable[..., list[Any]]
     make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
@@ -90,20 +86,19 @@ def _compiled() -> Implementation:
     # Not `from . import`, whose error for a missing module is no ModuleNotFoundError.
     import altdispatch._speedups as _speedups
 
-    methods = {n: m for n, m in vars(Signal).items() if isinstance(m, FunctionType)}
     contents = {
         "__doc__": Signal.__doc__,
         "__module__": "altdispatch",
         **{
             name: graft(method, method, _speedups.compile)
-            for name, method in methods.items()
+            for name, method in vars(Signal).items()
+            if isinstance(method, FunctionType)
         },
     }
     return Implementation(
         name="c",
         reason="the extension is there",
         Signal=type("Signal", (Signal,), contents),
-        scan=_speedups.scan,
         make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
         compile=_speedups.compile,
@@ -117,7 +112,6 @@ def in_python(reason: str) -> Implementation:
         name="python",
         reason=reason,
         Signal=Signal,
-        scan=scan,
         make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
@@ -185,6 +179,5 @@ def _choose() -> Implementation:
 
 #: The one in use.
 in_use = _choose()
-receivers.scan = in_use.scan
 dispatcher.make_coroutines = in_use.make_coroutines
 together.start = in_use.start

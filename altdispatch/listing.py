@@ -26,6 +26,7 @@ from .naming import (
 )
 from .patches import find_signals
 from .releases import ENTRY_LENGTH, WATCHES_SENDERS
+from .tasks import TaskReceiver, task_receiver_of
 
 # Any, as what is used of it is private.
 stock: Any = django.dispatch.dispatcher
@@ -52,6 +53,9 @@ class Connection:
             Whether the signal awaits it.
         dispatch_uid
             That of the connection, as ``repr()`` gives it; None if it has none.
+        task
+            When it's queued, if it's a task: ``"transaction"``, ``"commit"`` or
+            ``"now"``. The receiver is the task's function then.
 
     .. versionadded:: 0.2
     """
@@ -64,6 +68,7 @@ class Connection:
     weak: bool
     asynchronous: bool
     dispatch_uid: str | None
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,16 @@ def _identity(receiver: Any) -> tuple[int, ...]:
     return (id(receiver),)
 
 
+def find_task_receivers(signals: list[Signal]) -> list[TaskReceiver]:
+    """Return what is connected for tasks to ``signals``."""
+    return [
+        found
+        for signal in signals
+        for _, receiver in _living(signal)
+        if (found := task_receiver_of(receiver)) is not None
+    ]
+
+
 def _living(signal: Signal) -> Iterator[tuple[Any, Any]]:
     """Give each entry of a signal whose receiver is alive, with that."""
     for entry in _entries(signal):
@@ -186,7 +201,8 @@ def _living(signal: Signal) -> Iterator[tuple[Any, Any]]:
 
 def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
     first, sender_key = entry[0]
-    function = _function(receiver)
+    queued = task_receiver_of(receiver)
+    function = _function(queued.task.func if queued else receiver)
     app = apps.get_containing_app_config(module_of(function))
     code = stored(function, "__code__")
     is_python = type(code) is CodeType
@@ -199,6 +215,7 @@ def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
         weak=entry[1] is not receiver,
         asynchronous=entry[-1] is True,
         dispatch_uid=None if _is_key_of(first, receiver) else _represent(first),
+        task=queued.when if queued else None,
     )
 
 

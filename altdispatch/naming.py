@@ -30,9 +30,8 @@ from django.dispatch import Signal
 # What a program can't override: it's what these types themselves do.
 read_class: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
 read_mro: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
-_read_module: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)[
-    "__dict__"
-].__get__
+_read_module: Callable[[ModuleType], dict[str, Any] | None]
+_read_module = vars(ModuleType)["__dict__"].__get__
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _WRITTEN_IN_C = (GetSetDescriptorType, MemberDescriptorType)
 
@@ -174,7 +173,8 @@ def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, module in sys.modules.copy().items():
         if type(name) is str and issubclass(type(module), ModuleType):
             variables = _read_module(module)
-            if not _is_standard(name, variables):
+            # None of a module that isn't initialised, or has been cleared.
+            if variables is not None and not _is_standard(name, variables):
                 yield name, variables
 
 
@@ -207,12 +207,13 @@ def _imported(name: str) -> set[str]:
     if not issubclass(type(module), ModuleType):
         # It has gone meanwhile.
         return set()
-    variables = _read_module(module)
+    variables = _read_module(module) or {}
     file = variables.get("__file__")
     if type(file) is not str:
         return set()
     try:
-        tree = ast.parse("".join(linecache.getlines(file, variables)))
+        # From the file: the module's loader would be code of the program's.
+        tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # It isn't written in Python, or in too deep an expression.
         return set()

@@ -1,13 +1,13 @@
 """The list behind ``Signal.receivers``: how entries are added, removed and found.
 
-A short list is scanned, as Django scans it. A long one becomes a ``Receivers``: the same
-list with an index, which tells where the entries of a sender are, and the one of a lookup
-key. Building an index costs as much as some scans, so it's built only for a list that has
-been scanned that often without an edit.
+A short list is scanned, as Django scans it. A long one becomes a ``Receivers``: the
+same list with an index, which tells where the entries of a sender are, and the one of a
+lookup key. Building an index costs as much as some scans, so it's built only for a list
+that has been scanned that often without an edit.
 
-The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as programs
-may do to the list what they like. It only has numbers and keys: an entry dies with its
-place in the list.
+The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as
+programs may do to the list what they like. It only has numbers and keys: an entry dies
+with its place in the list.
 
 The functions that take a signal expect the caller to hold ``signal.lock``. None of them
 lets go of the last reference to an entry: its finalizer may use the signal.
@@ -168,7 +168,7 @@ class Index:
         return True
 
     def has(self, lookup_key: LookupKey) -> bool:
-        """Return whether there is an entry with ``lookup_key``, as far as it's known."""
+        """Return whether an entry is known to have ``lookup_key``."""
         return (
             self.by_key is not None
             and hashes_as_it_compares(lookup_key[0])
@@ -201,7 +201,7 @@ class Index:
         return position
 
     def take_out_at(self, position: int, sender_key: Any) -> None:
-        """Forget the entry at ``position``, where keys have an equality of their own."""
+        """Forget the entry at ``position``, where some keys have an own equality."""
         serial = self.first + position
         for gone in self.gone:
             serial += gone <= serial
@@ -342,8 +342,15 @@ def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
         positions = index.find_positions(sender_key)
         # If most of them are the sender's, a scan takes less time.
         if 4 * len(positions) < index.length:
-            receivers = signal.receivers
-            return [receivers[position][1:] for position in positions]
+            receivers: Any = signal.receivers
+            entries = [receivers[position] for position in positions]
+            if all(
+                _is_usual(entry) and entry[0][1] in (sender_key, NONE_ID)
+                for entry in entries
+            ):
+                return [entry[1:] for entry in entries]
+            # Sorted, or the like, by a function in C behind the index's back.
+            receivers.memory = 0
     return scan(signal.receivers, sender_key)
 
 
@@ -389,7 +396,7 @@ if WATCHES_SENDERS:
 
     def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
         """Return whether an entry has ``lookup_key``."""
-        for key, _, _, _ in receivers:
+        for key, _, _, _ in receivers:  # noqa: SIM110 - any() takes longer.
             if key == lookup_key:
                 return True
         return False
@@ -451,7 +458,7 @@ else:
 
     def _has_key(receivers: Iterable[Entry], lookup_key: LookupKey) -> bool:
         """Return whether an entry has ``lookup_key``."""
-        for key, _, _ in receivers:
+        for key, _, _ in receivers:  # noqa: SIM110 - any() takes longer.
             if key == lookup_key:
                 return True
         return False

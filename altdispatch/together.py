@@ -1,8 +1,9 @@
-"""Asynchronous receivers, all started and then waited for, as Django's releases do it.
+"""Run asynchronous receivers at the same time, as ``asend()`` does.
 
-Each has a task of its own. From Python 3.12 a task can make its first step where it is
-made. Those that end with it need no turn of the event loop and no group to wait for
-them, and if all do, neither does the sender.
+Django makes a task for each receiver and waits for them in a task group, which takes
+three turns of the event loop even if no receiver waits for anything. Here, each task
+makes its receiver's first step at once. A receiver that returns in it needs neither the
+group nor the loop. The others are put into a task group, one turn ahead of Django's.
 """
 
 from __future__ import annotations
@@ -11,187 +12,313 @@ import asyncio
 import contextvars
 import sys
 import threading
-from collections.abc import Awaitable, Sequence
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from types import CoroutineType, coroutine
 from typing import Any
 
-from .bridges import KNOWN_ASYNCIO, join
-from .releases import SHARES_CONTEXT
+import django.dispatch.dispatcher
+
+#: Django's own dispatcher.
+stock: Any = django.dispatch.dispatcher
 
 Task: Any = asyncio.Task
 
-# A task that is started in the first step of another has that below it on the stack,
-# which isn't as deep as tasks can be nested.
-MOST_STARTS = 10
+# From Django 6.1. Before, each receiver has a context of its own.
+_run_parallel: Any = getattr(stock, "_run_parallel", None)
+
+#: Whether tasks can make their first step where they are made (Python 3.12), and
+#: receivers share the context in which they are to make it.
+CAN_START_EARLY = hasattr(asyncio, "eager_task_factory") and _run_parallel is not None
+
+# A first step in which a receiver sends nests on the stack. Tasks in the loop don't.
+MOST_NESTED = 10
 
 
-class _Starts(threading.local):
-    now = 0
+class _FirstSteps(threading.local):
+    """What is known of the first steps that this thread is making."""
+
+    nested = 0
+    generators = 0
 
 
-_starts = _Starts()
+_first_steps = _FirstSteps()
 
 
-async def _run_in_one_context(
-    coroutines: Sequence[Awaitable[Any]], start_here: bool = True
-) -> list[Any]:
-    context = contextvars.copy_context()
-    if not coroutines:
-        return []
+def run_by_django(awaitables: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
+    """Do what ``run_together()`` does, but as Django does it."""
+    if _run_parallel is None:
+        return asyncio.gather(*awaitables)
+    return stock._run_parallel(*awaitables)  # type: ignore[no-any-return]
+
+
+async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
     loop = asyncio.get_running_loop()
-    sender = asyncio.current_task(loop)
+    sender = asyncio.current_task()
+    if sender is None or not _can_start_early(loop, sender):
+        return await run_by_django(awaitables)
+    if not awaitables:
+        return []
+    context = contextvars.copy_context()
     results: list[Any] = []
+    fatal: list[BaseException] = []
+    arguments = awaitables, results, fatal, loop, context
+    task = start(*arguments, None)
+    if not results:
+        return await run_by_django(awaitables)
     try:
-        if not start_here or sender is None or not _makes_plain_tasks(loop):
-            return await _run_in_group(coroutines, context)
-        # What the sender handles, a receiver would see in a step below it. And a sender
-        # that has been cancelled cancels all before they make another step.
-        here = sys.exception() is None and not sender.cancelling()
-        task = start(coroutines, results, loop, context, here)
         if task is not None:
-            await _start_rest(task, coroutines, results, loop, context, here)
+            await _wait_for(_Group(task, *arguments))
         elif sender.cancelling():
-            # By a receiver. It's due where the sender would wait for them.
+            # By a receiver: Django's sender notices where it waits for the group.
             await asyncio.sleep(0)
         return results
-    except BaseExceptionGroup as errors:
-        if len(errors.exceptions) == 1:
-            raise errors.exceptions[0]  # noqa: B904 - not from the group
-        raise
     finally:
-        _carry_back(context)
+        stock._restore_context(context=context)
 
 
-async def _run_in_group(
-    coroutines: Sequence[Awaitable[Any]], context: contextvars.Context
-) -> list[Any]:
-    results: list[Any] = [None] * len(coroutines)
-
-    async def keep_result(position: int, coroutine: Awaitable[Any]) -> None:
-        results[position] = await coroutine
-
-    async with asyncio.TaskGroup() as group:
-        for position, coroutine in enumerate(coroutines):
-            group.create_task(keep_result(position, coroutine), context=context)
-    return results
+#: Awaits all of ``awaitables`` at the same time and returns their results.
+run_together = _run_early if CAN_START_EARLY else run_by_django
 
 
-async def _start_rest(
-    task: asyncio.Task[Any] | None,
-    coroutines: Sequence[Awaitable[Any]],
-    results: list[Any],
-    loop: asyncio.AbstractEventLoop,
-    context: contextvars.Context,
-    here: bool,
-) -> None:
-    """Start those that ``start()`` has not, and wait for what isn't done at once.
-
-    That is what it has returned to begin with, ``task``. The results are completed.
-    """
-    waited_for = {}
-    async with asyncio.TaskGroup() as group:
-        while task is not None:
-            waited_for[len(results) - 1] = task
-            if _ends_the_loop(task):
-                loop.call_soon(_raise, task)
-                here = False
-            # Before the next one starts: what the loop does next is in the order in
-            # which it is asked to.
-            join(group, task)
-            task = start(coroutines, results, loop, context, here)
-    for position, task in waited_for.items():
-        if not task.cancelled():
-            results[position] = task.result()
-
-
-def start(
-    coroutines: Sequence[Awaitable[Any]],
-    results: list[Any],
-    loop: asyncio.AbstractEventLoop,
-    context: contextvars.Context,
-    here: bool,
-) -> asyncio.Task[Any] | None:
-    """Make a task for each coroutine for which there is no result yet, and start it.
-
-    Stop at the first that doesn't succeed at once, and return its task; its result is
-    None until the caller knows better. Without ``here``, a task starts by the loop.
-    """
-    here = here and _starts.now < MOST_STARTS
-    _starts.now += 1
-    try:
-        while len(results) < len(coroutines):
-            coroutine = coroutines[len(results)]
-            if type(coroutine) is not CoroutineType:
-                coroutine = as_coroutine(coroutine)
-            task = Task.__new__(Task)
-            results.append(None)
-            try:
-                Task.__init__(
-                    task, coroutine, loop=loop, context=context, eager_start=here
-                )
-            except (KeyboardInterrupt, SystemExit):
-                # Of the receiver's, and so kept by the task.
-                if not task.done():
-                    raise
-            if not task.done() or task.cancelled() or task.exception() is not None:
-                return task  # type: ignore[no-any-return]
-            results[-1] = task.result()
-    finally:
-        _starts.now -= 1
-    return None
-
-
-async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    """Return what the awaitable gives: a task needs a coroutine."""
-    return await awaitable
-
-
-def _makes_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether the loop would make the tasks that ``start()`` makes."""
+def _can_start_early(
+    loop: asyncio.AbstractEventLoop, sender: asyncio.Task[Any]
+) -> bool:
+    """Return whether a program could only tell by the time of the first steps."""
     return (
-        KNOWN_ASYNCIO
+        stock._run_parallel is _run_parallel
         and asyncio.tasks.Task is Task
-        and loop.get_task_factory() is None
-        and not loop.get_debug()
+        # The loop makes such tasks, and would ask a task factory for them.
         and (
             type(loop).create_task is asyncio.BaseEventLoop.create_task
             or type(loop).__module__ == "uvloop"
         )
+        and loop.get_task_factory() is None
+        and not loop.get_debug()
+        # Receivers would see the error that the sender handles.
+        and sys.exception() is None
+        # A sender that is being cancelled cancels its receivers.
+        and not sender.cancelling()
     )
 
 
-def _ends_the_loop(task: asyncio.Task[Any]) -> bool:
-    return (
-        task.done()
-        and not task.cancelled()
-        and isinstance(task.exception(), (KeyboardInterrupt, SystemExit))
-    )
+def start(
+    awaitables: Sequence[Awaitable[Any]],
+    results: list[Any],
+    fatal: list[BaseException],
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    join: Callable[[asyncio.Task[Any]], None] | None,
+) -> asyncio.Task[Any] | None:
+    """Make a task, and its first step, for each awaitable that has no result yet.
+
+    Call ``join`` with those that the sender has to wait for, before the next one is
+    made, as the loop goes on in that order. Without it, return the first such task.
+    An error that ends the loop is put into ``fatal``, and ends this too.
+
+    Make none if a receiver has returned something else than a coroutine: a future, say,
+    whose task the loop has to start before it starts the others.
+    """
+    are_coroutines = set(map(type, awaitables)) == {CoroutineType}
+    if _first_steps.nested == MOST_NESTED or not are_coroutines:
+        return None
+    _count_generators()
+    _first_steps.nested += 1
+    try:
+        while len(results) < len(awaitables) and not fatal:
+            generators = _first_steps.generators
+            running = run(awaitables[len(results)], results, len(results))
+            results.append(None)
+            task = Task.__new__(Task)
+            try:
+                task.__init__(running, loop=loop, context=context, eager_start=True)
+            except (KeyboardInterrupt, SystemExit) as error:
+                fatal.append(error)
+            if (
+                not task.done()
+                # One that is left open is closed before Django's sender goes on.
+                or _first_steps.generators != generators
+                or (not task.cancelled() and task.exception() is not None)
+            ):
+                if join is None:
+                    return task  # type: ignore[no-any-return]
+                join(task)
+    finally:
+        _first_steps.nested -= 1
+    return None
 
 
-def _raise(task: asyncio.Task[Any]) -> None:
-    error = task.exception()
-    assert error is not None
-    raise error
+def _count_generators() -> None:
+    """Have this thread count the asynchronous generators that it begins.
+
+    That is for as long as the loop runs, which sets the hook back.
+    """
+    hook: Any = sys.get_asyncgen_hooks().firstiter
+    if type(hook) is not partial or hook.func is not _count_generator:
+        sys.set_asyncgen_hooks(firstiter=partial(_count_generator, hook))
 
 
-def _carry_back(context: contextvars.Context) -> None:
-    """Set in the current context what differs from it in ``context``."""
-    for variable, value in context.items():
+def _count_generator(hook: Any, generator: Any) -> None:
+    _first_steps.generators += 1
+    if hook is not None:
+        hook(generator)
+
+
+async def run(awaitable: Awaitable[Any], results: list[Any], position: int) -> None:
+    """Note the result of a receiver, also if its task ends up as cancelled."""
+    results[position] = await awaitable
+
+
+# Programs can read it.
+run.__qualname__ = RUN = "_run_parallel.<locals>.run"
+
+
+class _Outcome(asyncio.Future[None]):
+    """Stands for a task that is done: the group is told of it in the next turn.
+
+    Some releases of Python would have the group act on such a task at once.
+    """
+
+    def set_name(self, name: object) -> None:
+        pass
+
+
+def give_member(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """Return what is a future already, or make a task."""
+    if isinstance(coroutine, asyncio.Future):
+        return coroutine
+    return Task(coroutine, loop=loop, **options)
+
+
+class _Group:
+    """A task group that the sender waits for, and the future that its task waits for.
+
+    Receivers are a turn of the loop ahead of Django's, where it takes a turn for a
+    cancellation of the sender to reach the group. Here it reaches the group at once,
+    unless it comes from a receiver, and is ahead itself.
+    """
+
+    def __init__(
+        self,
+        task: asyncio.Task[Any],
+        awaitables: Sequence[Awaitable[Any]],
+        results: list[Any],
+        fatal: list[BaseException],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+    ) -> None:
+        self.arguments = awaitables, results, fatal, loop, context
+        self.fatal = fatal
+        self.loop = loop
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.error: BaseException | None = None
+        self.running = self.run(task)
+        # What the group waits for; None once it has ended.
+        self.future: Any = self.running.send(None)
+        self.future._asyncio_future_blocking = False
+        self.awaited = self.future
+        self._asyncio_future_blocking = True
+        self.add_done_callback: Any = (
+            self.leave_loop if fatal else self.awaited.add_done_callback
+        )
+
+    async def run(self, task: asyncio.Task[Any]) -> None:
+        """Start the rest of the receivers, and wait for all from ``task`` on."""
+        awaitables, results, *_, context = self.arguments
         try:
-            changed = variable.get() != value
-        except LookupError:
-            changed = True
-        if changed:
-            variable.set(value)
+            async with asyncio.TaskGroup() as group:
+                join = partial(self.join, group)
+                join(task)
+                if len(results) < len(awaitables):
+                    start(*self.arguments, join)
+                # Those that come after an error that ends the loop, before they start.
+                for position in range(len(results), len(awaitables)):
+                    results.append(None)
+                    running = run(awaitables[position], results, position)
+                    group.create_task(running, context=context)
+        except BaseExceptionGroup as errors:
+            if len(errors.exceptions) == 1:
+                raise errors.exceptions[0]  # noqa: B904 - as in Django
+            raise
+
+    def join(self, group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
+        """Have the group wait for a task, which it takes from a task factory only."""
+        self.tasks.append(task)
+        name = task.get_name()
+        member: Any = _Outcome(loop=self.loop) if task.done() else task
+        self.loop.set_task_factory(give_member)
+        try:
+            group.create_task(member)
+        finally:
+            self.loop.set_task_factory(None)
+        # Python 3.13 has renamed it.
+        member.set_name(name)
+        if member is not task:
+            error = None if task.cancelled() else task.exception()
+            if error is None:
+                member.set_result(None)
+            else:
+                member.set_exception(error)
+
+    def throw(self, error: BaseException) -> None:
+        """Throw an error into the group, which may end with it, or wait again."""
+        self.future = None
+        try:
+            self.future = self.running.throw(error)
+            self.future._asyncio_future_blocking = False
+        except StopIteration:
+            pass
+        except BaseException as raised:
+            self.error = raised
+
+    # What the sender's task asks of a future.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    def result(self) -> None:
+        pass
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.awaited.done():
+            return False
+        if asyncio.current_task(self.loop) in self.tasks or not self.loop.is_running():
+            return self.awaited.cancel(msg)  # type: ignore[no-any-return]
+        self.throw(asyncio.CancelledError(*([] if msg is None else [msg])))
+        if self.future is None:
+            self.wake_up()
+        else:
+            self.future.add_done_callback(self.wake_up)
+        return True
+
+    def wake_up(self, future: Any = None) -> None:
+        if not self.awaited.done():
+            self.awaited.set_result(None)
+
+    def leave_loop(self, wake_up: Any, *, context: Any) -> None:
+        """Raise what with Django comes out of the loop while the sender waits."""
+        self._asyncio_future_blocking = True
+        self.add_done_callback = self.awaited.add_done_callback
+        self.loop.call_soon(wake_up, self, context=context)
+        raise self.fatal.pop()
 
 
-def _gather(
-    coroutines: Sequence[Awaitable[Any]], start_here: bool = True
-) -> Awaitable[list[Any]]:
-    return asyncio.gather(*coroutines)
-
-
-#: What awaits all of some coroutines at once and gives their results, in their order.
-#: An error in one of them is raised as the followed release of Django raises it. They
-#: may start where they are made unless ``start_here`` is false.
-run_together = _run_in_one_context if SHARES_CONTEXT else _gather
+@coroutine
+def _wait_for(group: _Group) -> Iterator[Any]:
+    try:
+        yield group
+        if not group.awaited.done():
+            # The loop was left, and runs again.
+            yield group
+    except asyncio.CancelledError as error:
+        group.throw(error)
+        if group.future is not None:
+            group.future._asyncio_future_blocking = True
+            yield group.future
+    if group.error is not None:
+        try:
+            raise group.error
+        finally:
+            del group
+    if group.future is not None:
+        yield from group.running

@@ -54,7 +54,7 @@ def start_sentry(spans: bool) -> None:
 def patched(
     patch: Callable[[], None], prepare: Preparation, is_first: bool = True
 ) -> Iterator[Body]:
-    """Do what ``prepare`` does with Django's class patched, before the swap or after."""
+    """Do what ``prepare`` does under a patch from before the swap, or from after it."""
     import altdispatch
 
     is_swapped = altdispatch.is_installed()

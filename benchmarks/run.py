@@ -42,6 +42,7 @@ QUESTIONS = [
         "send_one",
         "asynchronous",
         "connect",
+        "changing",
         "hydrate",
         "save",
         "patched",

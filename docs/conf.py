@@ -23,7 +23,7 @@ nitpicky = True
 # A build needs no network, so what others document can't be looked up.
 nitpick_ignore_regex = [
     ("py:(class|obj)", r"(?!altdispatch\.).*"),
-    ("py:class", r"altdispatch\.(dispatcher|utils)\.[FT]"),
+    ("py:class", r"altdispatch\.(dispatcher|tasks|utils)\.[FT]"),
 ]
 
 

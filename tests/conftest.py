@@ -34,7 +34,6 @@ def implementation(
     chosen = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
     for module, name in [
-        (altdispatch.receivers, "scan"),
         (altdispatch.dispatcher, "make_coroutines"),
         (altdispatch.together, "start"),
     ]:

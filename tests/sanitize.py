@@ -35,6 +35,7 @@ FLAGS = "-Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer"
 TESTS = [
     "tests/contract",
     "tests/test_state_machine.py",
+    "tests/test_hostile.py",
     "tests/test_swap.py",
     "tests/test_memory.py",
     "tests/test_implementations.py",

@@ -269,3 +269,11 @@ def test_variants_that_do_different_things_are_not_compared(report):
     }
     with pytest.raises(ValueError, match="'send' did not do the same everywhere"):
         report.make_report(suites, {"Sending": ["send"]})
+
+
+def test_queueing():
+    pytest.importorskip("django_tasks_db", reason="it queues there")
+    head, *lines = python("-m", "benchmarks.queueing", "--rounds=2").splitlines()
+    assert "as a multiple of task.enqueue()" in head
+    assert len(lines) == 9
+    assert all(float(line.split()[2]) > 0 for line in lines)

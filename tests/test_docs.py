@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import Signal
@@ -180,6 +181,39 @@ def test_tutorial(reader):
     reader.type(without)
 
 
+def test_work_that_must_happen(reader):
+    (
+        environment,
+        project,
+        models,
+        tasks,
+        app,
+        settings,
+        migrate,
+        buy,
+        purchases,
+        work,
+        on_commit,
+        loss,
+    ) = blocks("tutorial/work-that-must-happen.rst")
+    assert "pip install path/to/altdispatch django-tasks-db" in environment
+    reader.type(project)
+    reader.write("shop/models.py", models)
+    if django.VERSION < (6, 0):
+        tasks = tasks.replace("django.tasks", "django_tasks")
+    reader.write("shop/tasks.py", tasks)
+    reader.write("shop/apps.py", app)
+    reader.append(SETTINGS, settings)
+    reader.type(migrate)
+    reader.write("buy.py", buy)
+    assert reader.type(purchases)[:2] == ["", ""]
+    reader.type(work)
+    before, _ = app.rsplit("connect_task", 1)
+    reader.write("shop/apps.py", before + textwrap.indent(on_commit, " " * 8).strip())
+    *_, worked = reader.type(loss)
+    assert worked == ""
+
+
 def test_readme(project):
     installation, app, status = blocks("../README.md")
     assert "pip install ." in installation
@@ -320,6 +354,73 @@ def test_helpers(project):
     project.write("test_order.py", textwrap.dedent(needed) + fixtures)
     written = project.run("pytest -p altdispatch.fixtures test_order.py")
     assert "1 passed" in written, written
+
+
+SHOP_MODELS = """
+from django.db import models
+
+class Order(models.Model):
+    pass
+"""
+SHOP_TASKS = """
+try:
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+
+@task()
+def reindex(order_id, created):
+    print("reindex", order_id, created)
+
+@task()
+def announce(order_id, created):
+    print("announce", order_id, created)
+"""
+# What the samples of the page are about.
+SHOP = """
+import os, django
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+django.setup()
+
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import transaction
+from shop import tasks
+from shop.models import Order
+from shop.tasks import reindex
+
+def task():
+    # It has to be where the worker can import it from.
+    return lambda function: tasks.announce
+"""
+SALE = """
+with transaction.atomic():
+    order = Order.objects.create()
+    cache.set(f"order-{order.pk}", 1)
+    order.save()
+print("cached", cache.get(f"order-{order.pk}"))
+call_command("db_worker", batch=True, interval=0, verbosity=0)
+assert disconnect_task(post_save, reindex, sender=Order)
+"""
+
+
+def test_tasks(project):
+    connected, decorated, databases, in_bulk, on_commit = blocks("reference/tasks.rst")
+    project.run("python manage.py startapp shop")
+    project.write("shop/models.py", SHOP_MODELS)
+    project.write("shop/tasks.py", SHOP_TASKS)
+    backend = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    project.append(SETTINGS, 'INSTALLED_APPS += ["django_tasks_db", "shop"]\n')
+    project.append(SETTINGS, f"TASKS = {backend}\n{databases}")
+    project.run("python manage.py makemigrations shop")
+    project.run("python manage.py migrate")
+    code = (SHOP, connected, decorated, on_commit, in_bulk, SALE)
+    project.write("sale.py", "\n".join(code))
+    tasks = [f"reindex {number} True" for number in (1, 2, 3)]
+    tasks += ["announce 3 True", "announce 3 False", "reindex 3 False"]
+    cached, *written = project.run("python sale.py").splitlines()
+    assert cached == "cached None"
+    assert sorted(written) == sorted(tasks)
 
 
 FILL = """

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,13 @@ def test_the_verdict_of_the_demo_where_something_is_not_faster(verdict):
     assert "Slower than Django: row 1." in said
     assert "needs Django 6.1 and Python 3.12" in said
     assert "this is Django 5.2.1 on cpython 3.11.7 (64-bit)." in said
+
+
+def test_receipts_are_lost_only_where_the_task_is_apart(run):
+    process = run(EXAMPLES / "receipts" / "run.py")
+    assert process.returncode == 0, process.stdout + process.stderr
+    stored, on_commit = process.stdout.split('when="commit"')
+    for customer in ("ann", "ben", "dora"):
+        assert re.search(rf"^  {customer} +1 receipt", stored, re.MULTILINE)
+    assert re.search("^  ben +0 receipt", on_commit, re.MULTILINE)
+    assert on_commit.count(" 1 receipt") == 2

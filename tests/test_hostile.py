@@ -1,9 +1,9 @@
 """Generated programs that do to a signal what no program should, on stock and on ours.
 
 Their senders, receivers and keys run code of their own whenever Python lets them: when
-they are compared, hashed, asked for an attribute or for their truth, called, or let go.
-That code sends, connects, disconnects, edits, deletes, collects garbage and raises. What
-all of it has seen must be the same, in the same order.
+they are compared, hashed, asked for an attribute or their truth, called, or let go.
+It sends, connects, disconnects, edits, deletes, collects garbage and raises. What all
+of it has seen must be the same, in the same order.
 
 ``make test`` runs some of them, ``make fuzz`` many.
 """
@@ -221,10 +221,13 @@ class Hostile:
 
 def tell(thing: Any) -> Any:
     """Return what two runs can have in common of something."""
-    if isinstance(thing, Exception):
-        return type(thing).__name__
-    thing = getattr(thing, "__self__", thing)
-    return getattr(thing, "name", thing if isinstance(thing, str) else str(type(thing)))
+    try:
+        if isinstance(thing, Exception):
+            return type(thing).__name__
+        thing = getattr(thing, "__self__", thing)
+        return getattr(thing, "name", str(type(thing)) if callable(thing) else thing)
+    except ReferenceError:
+        return "a dead proxy"
 
 
 def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> list[Any]:
@@ -248,11 +251,16 @@ def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> lis
                 )
             )
     world.armed = False
+    for signal in world.signals:
+        # Up to Django 6.0, finalizers keep the signals themselves.
+        signal.receivers = []
     for things in world.things.values():
         things.clear()
     return world.log
 
 
+STEP_ACTIONS = ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
+STEP_ACTIONS += ACTIONS[4:]
 numbers = st.integers(0, 400)
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(EVENTS), st.tuples(st.sampled_from(ACTIONS), numbers)),
@@ -260,10 +268,7 @@ SCRIPTS = st.lists(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
-            + ACTIONS[4:]
-        ),
+        st.sampled_from(STEP_ACTIONS),
         numbers,
     ),
     min_size=3,
@@ -275,11 +280,8 @@ FUZZ = int(os.environ.get("ALTDISPATCH_FUZZ", "0"))
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_hostile_programs(name, caplog, monkeypatch):
+def test_hostile_programs(name, caplog):
     """Both see the same; neither crashes, or leaves the lock held."""
-    import altdispatch.receivers
-
-    monkeypatch.setattr(altdispatch.receivers, "scan", IMPLEMENTATIONS[name].scan)
     caplog.set_level("CRITICAL", "django.dispatch")
 
     @settings(
@@ -301,7 +303,7 @@ def test_hostile_programs(name, caplog, monkeypatch):
 
     gc.freeze()  # A collection has little to look at then.
     try:
-        in_time(compare, 120 + FUZZ)
+        in_time(compare, 300 + 10 * FUZZ)
     finally:
         gc.unfreeze()
 

@@ -295,6 +295,7 @@ def test_json(tell, connect):
             "weak": True,
             "asynchronous": False,
             "dispatch_uid": None,
+            "task": None,
         }
     ]
 

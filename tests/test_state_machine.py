@@ -40,7 +40,7 @@ from hypothesis.stateful import (
 
 from altdispatch.releases import SYNC_RECEIVERS_FIRST, WATCHES_SENDERS
 
-from .implementations import IMPLEMENTATIONS
+from .implementations import COUNTS_REFERENCES, IMPLEMENTATIONS
 
 NO_RECEIVERS = django.dispatch.dispatcher.NO_RECEIVERS
 FLAG = "_flag_dead_receivers" if WATCHES_SENDERS else "_remove_receiver"
@@ -311,7 +311,8 @@ class Machine(RuleBasedStateMachine):
         gc.enable()
         if hasattr(gc, "unfreeze"):
             gc.unfreeze()
-        assert self.failed or all_gone
+        # PyPy lets some go later than it can be asked to.
+        assert self.failed or all_gone or not COUNTS_REFERENCES
 
     # Doing the same to both.
 

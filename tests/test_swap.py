@@ -359,16 +359,12 @@ def test_check_for_an_unknown_dispatcher():
 
 @pytest.mark.usefixtures("clean")
 def test_check_for_the_extension(implementation, monkeypatch):
-    def find(**kwargs):
-        return [
-            message for message in run_checks(**kwargs) if message.id.startswith("alt")
-        ]
+    def find():
+        return [message for message in run_checks() if message.id.startswith("alt")]
 
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "")
     with override_settings(INSTALLED_APPS=WITH_ALTDISPATCH):
-        # It costs nothing but speed, which is of interest where that's needed.
-        assert find() == []
-        warnings = find(include_deployment_checks=True)
+        warnings = find()
         if implementation == "c" or sys.implementation.name != "cpython":
             assert warnings == []
         else:
@@ -378,9 +374,9 @@ def test_check_for_the_extension(implementation, monkeypatch):
             assert "compiler" in warning.hint
             with monkeypatch.context() as patched:
                 patched.setattr(sysconfig, "get_config_var", lambda name: 1)
-                assert find(include_deployment_checks=True) == []
+                assert find() == []
         monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "1")
-        assert find(include_deployment_checks=True) == []
+        assert find() == []
 
 
 @pytest.mark.usefixtures("clean")
@@ -480,6 +476,8 @@ def test_app_installs():
         (True, "must be a dictionary"),
         ({"FORCED": True}, "'FORCED' is not an option .* It has: FORCE"),
         ({"FORCE": "yes"}, "'FORCE' of the setting ALTDISPATCH must be True or False"),
+        ({"TASK_DATABASES": ["default"]}, "from aliases of TASKS to aliases of DATAB"),
+        ({"TASK_DATABASES": {"default": None}}, "'TASK_DATABASES' .* must be a dict"),
     ],
 )
 @pytest.mark.usefixtures("clean")

@@ -21,6 +21,9 @@
 #define THREAD_LOCAL _Thread_local
 #endif
 
+/* weakref.ref. What is public is PyImport_ImportModule("weakref") and its attribute. */
+#define REFERENCE_TYPE ((PyObject *)&_PyWeakref_RefType)
+
 /* Return a new reference to what `reference`, a weak one, refers to; NULL, without an
  * error, if that is dead. */
 static inline PyObject *
@@ -80,8 +83,8 @@ raise_exception(PyObject *error)
 }
 
 /* Find an attribute that may be missing. Return 1 with a new reference in `*found`; 0
- * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(), makes
- * an error each time that there is none. */
+ * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(),
+ * makes an error each time that there is none. */
 static inline int
 optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 {

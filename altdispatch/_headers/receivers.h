@@ -1,5 +1,6 @@
 /* Who is to be called: from a sender to its entries or routes, and from these to the
- * receivers. `scan()` and `resolve()` in receivers.py, compiled. */
+ * receivers. What `scan()` and `resolve()` in receivers.py do, for lists that aren't
+ * long. */
 
 #ifndef ALTDISPATCH_RECEIVERS_H
 #define ALTDISPATCH_RECEIVERS_H
@@ -54,22 +55,22 @@ is_no_reference(module_state *state, PyObject *object)
 
 /* Find the method that a WeakMethod refers to, as its own __call__() does. */
 static lookup_result
-resolve_method(module_state *state, PyObject *reference, PyObject **method)
+resolve_method(module_state *state, PyObject *reference, PyObject **found)
 {
     if (state->weak_method_function < 0 || state->weak_method_kind < 0
         || get_slot(reference, state->weak_method_kind) != (PyObject *)&PyMethod_Type) {
         return UNKNOWN;
     }
     PyObject *function_ref = get_slot(reference, state->weak_method_function);
-    if (function_ref == NULL || !Py_IS_TYPE(function_ref, &_PyWeakref_RefType)) {
+    if (function_ref == NULL || !PyWeakref_CheckRefExact(function_ref)) {
         return UNKNOWN;
     }
     lookup_result result = NOBODY;
     PyObject *owner = referent(reference);
     PyObject *function = owner == NULL ? NULL : referent(function_ref);
     if (function != NULL) {
-        *method = PyMethod_New(function, owner);
-        result = *method == NULL ? FAILED : FOUND;
+        *found = PyMethod_New(function, owner);
+        result = *found == NULL ? FAILED : FOUND;
     }
     Py_XDECREF(owner);
     Py_XDECREF(function);
@@ -81,7 +82,7 @@ resolve_method(module_state *state, PyObject *reference, PyObject **method)
 static inline lookup_result
 resolve_receiver(module_state *state, PyObject *object, PyObject **receiver)
 {
-    if (Py_IS_TYPE(object, &_PyWeakref_RefType)) {
+    if (PyWeakref_CheckRefExact(object)) {
         *receiver = referent(object);
         return *receiver == NULL ? NOBODY : FOUND;
     }
@@ -102,7 +103,7 @@ check_sender(PyObject *reference)
     if (reference == Py_None) {
         return FOUND;
     }
-    if (!Py_IS_TYPE(reference, &_PyWeakref_RefType)) {
+    if (!PyWeakref_CheckRefExact(reference)) {
         return UNKNOWN;
     }
     PyObject *sender = referent(reference);
@@ -212,24 +213,15 @@ resolve_entries(module_state *state, PyObject *entries, PyObject *sender,
     return living->is_any ? FOUND : NOBODY;
 }
 
-/* Return what `scan()` returns; NULL without an error if it's for that to find out. */
+/* Return the routes of a sender, by its id, in a new list. NULL with an error; or
+ * without one if it's for Python to find out. */
 static PyObject *
-scan(module_state *state, PyObject *receivers, PyObject *sender_key)
+scan(module_state *state, PyObject *entries, PyObject *sender)
 {
-    if ((!PyList_CheckExact(receivers)
-         && !Py_IS_TYPE(receivers, (PyTypeObject *)state->owned.receivers_type))
-        || !PyLong_CheckExact(sender_key)) {
-        return NULL;
-    }
-    void *id = PyLong_AsVoidPtr(sender_key);
-    if (PyErr_Occurred()) {
-        PyErr_Clear();
-        return NULL;
-    }
     PyObject *routes = PyList_New(0);
-    for (Py_ssize_t i = 0; routes != NULL && i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *entry = PyList_GET_ITEM(receivers, i);
-        lookup_result result = check_entry(state, entry, id);
+    for (Py_ssize_t i = 0; routes != NULL && i < PyList_GET_SIZE(entries); i++) {
+        PyObject *entry = PyList_GET_ITEM(entries, i);
+        lookup_result result = check_entry(state, entry, sender);
         if (result == FOUND) {
             Py_INCREF(entry);
             PyObject *route = PyTuple_GetSlice(entry, 1, state->entry_length);
@@ -283,9 +275,7 @@ cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
     int is_unchanged = now.receivers == signal->receivers && now.cache == signal->cache
                        && now.dead_receivers == Py_False;
     clear_attributes(&now);
-    PyObject *key = is_unchanged ? PyLong_FromVoidPtr(sender) : NULL;
-    PyObject *routes = key == NULL ? NULL : scan(state, signal->receivers, key);
-    Py_XDECREF(key);
+    PyObject *routes = is_unchanged ? scan(state, signal->receivers, sender) : NULL;
     if (routes != NULL
         && PyObject_SetItem(signal->cache, sender,
                             PyList_GET_SIZE(routes) == 0 ? state->owned.no_receivers
@@ -338,7 +328,7 @@ read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **fo
     if (!Py_IS_TYPE(cache, (PyTypeObject *)state->owned.cache_type)
         || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
         || get_at(state->owned.weakref, state->names.ref, &state->ref_place)
-               != (PyObject *)&_PyWeakref_RefType /* It's a mock of a test's. */) {
+               != REFERENCE_TYPE /* It's a mock of a test's. */) {
         return UNKNOWN;
     }
     PyObject *held = PyObject_GenericGetDict(cache, NULL);

@@ -93,8 +93,8 @@ is_stack_left(void)
 
 #endif
 
-/* Enter one more level of a recursion. Return -1 with a RecursionError if it's too deep;
- * otherwise Py_LeaveRecursiveCall() is due. */
+/* Enter one more level of a recursion. Return -1 with a RecursionError if it's too
+ * deep; otherwise Py_LeaveRecursiveCall() is due. */
 static inline int
 enter_level(void)
 {

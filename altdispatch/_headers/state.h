@@ -27,64 +27,82 @@ typedef struct {
     type_kind kind;
 } known_type;
 
-/* Interned strings, and the tuple ("signal", "sender"). No cycle goes through them:
- * they are there for as long as the module's memory, also while garbage is collected.
- * The first five are a signal's attributes, in the order of `signal_attributes`. */
+/* Interned strings. The first five are a signal's attributes, in the order of
+ * `signal_attributes`. */
+#define NAMES(_)                                                                       \
+    _(receivers, "receivers")                                                          \
+    _(lock, "lock")                                                                    \
+    _(use_caching, "use_caching")                                                      \
+    _(sender_receivers_cache, "sender_receivers_cache")                                \
+    _(dead_receivers, "_dead_receivers")                                               \
+    _(acquire, "acquire")                                                              \
+    _(class_, "__class__")                                                             \
+    _(clear_dead_receivers, "_clear_dead_receivers")                                   \
+    _(close, "close")                                                                  \
+    _(context, "context")                                                              \
+    _(data, "data")                                                                    \
+    _(eager_start, "eager_start")                                                      \
+    _(func, "__func__")                                                                \
+    _(live_receivers, "_live_receivers")                                               \
+    _(locked, "locked")                                                                \
+    _(loop, "loop")                                                                    \
+    _(make_id, "_make_id")                                                             \
+    _(ref, "ref")                                                                      \
+    _(release, "release")                                                              \
+    _(sender, "sender")                                                                \
+    _(signal, "signal")                                                                \
+    _(throw_, "throw")                                                                 \
+    _(value, "value")
+
+/* Objects of other modules, each with the names on the way to it. The code is that of
+ * the functions that are compiled. lock_type is another where threading is patched. */
+#define OBJECTS(_)                                                                     \
+    _(has_listeners, DISPATCHER, "Signal", "has_listeners", "__code__")                \
+    _(send, DISPATCHER, "Signal", "send", "__code__")                                  \
+    _(send_robust, DISPATCHER, "Signal", "send_robust", "__code__")                    \
+    _(live_receivers, DISPATCHER, "Signal", "_live_receivers", "__code__")             \
+    _(make_id, DISPATCHER, "_make_id")                                                 \
+    _(no_receivers, DISPATCHER, "NO_RECEIVERS")                                        \
+    _(log_failure, DISPATCHER, "log_failure")                                          \
+    _(call_found, DISPATCHER, "call_found")                                            \
+    _(is_any_found, DISPATCHER, "is_any_found")                                        \
+    _(own_live_receivers, DISPATCHER, "OWN_LIVE_RECEIVERS")                            \
+    _(own_clear_dead_receivers, DISPATCHER, "OWN_CLEAR_DEAD_RECEIVERS")                \
+    _(make_coroutines, DISPATCHER, "make_coroutines")                                  \
+    _(receivers_type, "altdispatch.receivers", "Receivers")                            \
+    _(entry_length, "altdispatch.releases", "ENTRY_LENGTH")                            \
+    _(task_type, "altdispatch.together", "Task")                                       \
+    _(task_cancelled, "altdispatch.together", "Task", "cancelled")                     \
+    _(run_name, "altdispatch.together", "RUN")                                         \
+    _(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                 \
+    _(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                 \
+    _(stock, "django.dispatch.dispatcher", "__dict__")                                 \
+    _(needs_frame, "django.core.signals", "setting_changed")                           \
+    _(weakref, "weakref", "__dict__")                                                  \
+    _(cache_type, "weakref", "WeakKeyDictionary")                                      \
+    _(weak_method_type, "weakref", "WeakMethod")                                       \
+    _(lock_type, "_thread", "LockType")
+
+#define DISPATCHER "altdispatch.dispatcher"
+#define DECLARE(field, ...) PyObject *field;
+
+/* No cycle goes through the names: they are there for as long as the module's memory,
+ * also while garbage is collected. */
 typedef struct {
-    PyObject *receivers;
-    PyObject *lock;
-    PyObject *use_caching;
-    PyObject *sender_receivers_cache;
-    PyObject *dead_receivers;
-    PyObject *acquire;
-    PyObject *class_;
-    PyObject *clear_dead_receivers;
-    PyObject *context;
-    PyObject *data;
-    PyObject *eager_start;
-    PyObject *func;
-    PyObject *live_receivers;
-    PyObject *locked;
-    PyObject *loop;
-    PyObject *make_id;
-    PyObject *ref;
-    PyObject *release;
-    PyObject *sender;
-    PyObject *signal;
-    PyObject *signal_and_sender;
+    NAMES(DECLARE)
+    PyObject *signal_and_sender; /* the tuple */
+    PyObject *firstiter;         /* ("firstiter",) */
 } owned_names;
 
-/* What else the state owns. NULL, all of it, once the module was cleared as garbage:
- * the functions have other code than these then, and everything is for Python. */
+/* NULL, all of it, once the module was cleared as garbage: the functions have other
+ * code than these then, and everything is for Python. */
 typedef struct {
 #if PY_VERSION_HEX < 0x030C0000
     PyObject *method_type; /* of this module */
 #endif
-    PyObject *has_listeners; /* the code of the functions in altdispatch.dispatcher */
-    PyObject *send;
-    PyObject *send_robust;
-    PyObject *live_receivers;
-    PyObject *receivers_type;   /* altdispatch.receivers.Receivers */
-    PyObject *scan;             /* altdispatch.receivers.scan */
-    PyObject *cache_type;       /* weakref.WeakKeyDictionary */
-    PyObject *weak_method_type; /* weakref.WeakMethod */
-    PyObject *weakref;          /* what the module has */
-    PyObject *lock_type;        /* that of threading.Lock(), which may be patched */
-    PyObject *object_class;     /* object.__dict__["__class__"] */
-    PyObject *stock;            /* what the module of Django's dispatcher has */
-    PyObject *make_id;          /* these are those of altdispatch.dispatcher */
-    PyObject *no_receivers;
-    PyObject *log_failure;
-    PyObject *call_found;
-    PyObject *is_any_found;
-    PyObject *own_live_receivers;
-    PyObject *own_clear_dead_receivers;
-    PyObject *needs_frame; /* the signal that needs a Python frame */
-    PyObject *task_type;   /* these are those of altdispatch.together */
-    PyObject *task_done;
-    PyObject *task_result;
-    PyObject *as_coroutine;
-    PyObject *make_coroutines; /* that of altdispatch.dispatcher */
+    OBJECTS(DECLARE)
+    PyObject *object_class; /* object.__dict__["__class__"] */
+    PyObject *run_type;     /* of this module */
     PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
 } owned_objects;
 

@@ -1,4 +1,4 @@
-/* How asynchronous receivers are started: see altdispatch/together.py. */
+/* The first steps of asynchronous receivers: see altdispatch/together.py. */
 
 #ifndef ALTDISPATCH_TOGETHER_H
 #define ALTDISPATCH_TOGETHER_H
@@ -6,119 +6,195 @@
 #include "call.h"
 #include "state.h"
 
-#define MOST_STARTS 10
+#define MOST_NESTED 10
 
-/* How many calls of start() this thread is in. */
-static THREAD_LOCAL int starts = 0;
+/* What is known of the first steps that this thread is making. */
+typedef struct {
+    int nested;
+    size_t generators;
+} first_steps;
 
-/* After an error: return whether it's one that ends the loop, and the task has it. It's
- * unset then. */
-static int
-has_kept_error(module_state *state, PyObject *task)
-{
-    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
-        && !PyErr_ExceptionMatches(PyExc_SystemExit)) {
-        return 0;
-    }
-    PyObject *error = take_raised_exception();
-    PyObject *done = PyObject_CallOneArg(state->owned.task_done, task);
-    if (done == Py_True) {
-        Py_DECREF(done);
-        Py_DECREF(error);
-        return 1;
-    }
-    Py_XDECREF(done);
-    PyErr_Clear();
-    raise_exception(error);
-    return 0;
-}
+static THREAD_LOCAL first_steps here = {0, 0};
 
-/* Put a coroutine for the awaitable into `*arguments`, a tuple of one that is used
- * again unless somebody else has it; NULL to begin with. Return -1 with an error. */
-static inline int
-set_argument(module_state *state, PyObject **arguments, PyObject *awaitable)
-{
-    if (*arguments == NULL || Py_REFCNT(*arguments) != 1) {
-        Py_XSETREF(*arguments, PyTuple_New(1));
-        if (*arguments == NULL) {
-            return -1;
-        }
-    }
-    PyObject *coroutine =
-        PyCoro_CheckExact(awaitable)
-            ? Py_NewRef(awaitable)
-            : PyObject_CallOneArg(state->owned.as_coroutine, awaitable);
-    if (coroutine == NULL) {
-        return -1;
-    }
-    PyObject *last = PyTuple_GET_ITEM(*arguments, 0);
-    PyTuple_SET_ITEM(*arguments, 0, coroutine);
-    Py_XDECREF(last);
-    return 0;
-}
-
-/* Return a new task, which has made its first step if the options say so; NULL with an
- * error. */
-static inline PyObject *
-make_task(module_state *state, PyObject *arguments, PyObject *options)
-{
-    PyTypeObject *type = (PyTypeObject *)state->owned.task_type;
-    PyObject *task = type->tp_new(type, arguments, NULL);
-    if (task != NULL && type->tp_init(task, arguments, options) < 0
-        && !has_kept_error(state, task)) {
-        Py_CLEAR(task);
-    }
-    return task;
-}
-
-/* Do what start() does with the options for a task; NULL with an error. */
-static PyObject *
-start_all(module_state *state, PyObject *coroutines, PyObject *results,
-          PyObject *options)
-{
-    PyObject *arguments = NULL;
-    PyObject *task = Py_None;
-    while (PyList_GET_SIZE(results) < PyList_GET_SIZE(coroutines)) {
-        Py_ssize_t place = PyList_GET_SIZE(results);
-        PyObject *awaitable = Py_NewRef(PyList_GET_ITEM(coroutines, place));
-        task = NULL;
-        if (set_argument(state, &arguments, awaitable) == 0
-            && PyList_Append(results, Py_None) == 0) {
-            task = make_task(state, arguments, options);
-        }
-        Py_DECREF(awaitable);
-        if (task == NULL) {
-            break;
-        }
-        PyObject *result = PyObject_CallOneArg(state->owned.task_result, task);
-        if (result == NULL) {
-            /* It isn't done, or it's the task's error, and stays there: it has seen no
-             * frame of ours. */
-            PyErr_Clear();
-            break;
-        }
-        Py_DECREF(task);
-        task = Py_None;
-        if (PyList_SetItem(results, place, result) < 0) {
-            task = NULL;
-            break;
-        }
-    }
-    Py_XDECREF(arguments);
-    return task == Py_None ? Py_NewRef(task) : task;
-}
+/* What `async def run(awaitable, results, position)` makes. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *coroutine;
+    PyObject *results;
+    Py_ssize_t position;
+    int has_returned;
+} run_object;
 
 /* Return whether the module has what it works with; with an error if it was cleared as
  * garbage. */
 static inline int
 is_there(module_state *state)
 {
-    if (state->owned.task_type == NULL) {
+    if (state == NULL || state->owned.task_type == NULL) {
         PyErr_SetString(PyExc_ReferenceError, "the module has been collected");
         return 0;
     }
     return 1;
 }
+
+/* Note the result of the coroutine if it has returned. */
+static PySendResult
+end_step(run_object *self, PySendResult outcome, PyObject **result)
+{
+    if (outcome == PYGEN_RETURN) {
+        self->has_returned = 1;
+        if (PyList_SetItem(self->results, self->position, *result) < 0) {
+            *result = NULL;
+            return PYGEN_ERROR;
+        }
+        *result = Py_NewRef(Py_None);
+    }
+    return outcome;
+}
+
+static PySendResult
+run_am_send(PyObject *object, PyObject *value, PyObject **result)
+{
+    run_object *self = (run_object *)object;
+    return end_step(self, PyIter_Send(self->coroutine, value, result), result);
+}
+
+/* Return what a method of a coroutine returns for what am_send does. */
+static PyObject *
+return_step(PySendResult outcome, PyObject *result)
+{
+    if (outcome != PYGEN_RETURN) {
+        return result;
+    }
+    Py_DECREF(result);
+    PyErr_SetNone(PyExc_StopIteration);
+    return NULL;
+}
+
+static PyObject *
+run_send(PyObject *self, PyObject *value)
+{
+    PyObject *result;
+    PySendResult outcome = run_am_send(self, value, &result);
+    return return_step(outcome, result);
+}
+
+static PyObject *
+run_throw(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    run_object *self = (run_object *)object;
+    if (count < 1) {
+        PyErr_SetString(PyExc_TypeError, "throw() takes an error");
+        return NULL;
+    }
+    PyObject *result =
+        PyObject_CallMethodOneArg(self->coroutine, the_state->names.throw_, args[0]);
+    if (result != NULL || !PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return result;
+    }
+    PyObject *end = take_raised_exception();
+    result = PyObject_GetAttr(end, the_state->names.value);
+    Py_DECREF(end);
+    if (result == NULL) {
+        return NULL;
+    }
+    PySendResult outcome = end_step(self, PYGEN_RETURN, &result);
+    return return_step(outcome, result);
+}
+
+static PyObject *
+run_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyObject_CallMethodNoArgs(((run_object *)self)->coroutine,
+                                     the_state->names.close);
+}
+
+static PyObject *
+run_await(PyObject *Py_UNUSED(self))
+{
+    PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+    return NULL;
+}
+
+/* Look up on the coroutine what else programs that look at tasks ask for. */
+static PyObject *
+run_getattro(PyObject *self, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return value;
+    }
+    PyErr_Clear();
+    return PyObject_GetAttr(((run_object *)self)->coroutine, name);
+}
+
+static PyObject *
+run_name(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString("run");
+}
+
+static PyObject *
+run_qualname(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return Py_NewRef(the_state->owned.run_name);
+}
+
+static int
+run_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    run_object *self = (run_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->coroutine);
+    Py_VISIT(self->results);
+    return 0;
+}
+
+static void
+run_dealloc(PyObject *object)
+{
+    run_object *self = (run_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    Py_CLEAR(self->coroutine);
+    Py_CLEAR(self->results);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+static PyGetSetDef run_getset[] = {
+    {"__name__", run_name, NULL, NULL, NULL},
+    {"__qualname__", run_qualname, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef run_methods[] = {
+    {"send", run_send, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))run_throw, METH_FASTCALL, NULL},
+    {"close", run_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot run_slots[] = {
+    {Py_tp_doc,
+     (void *)PyDoc_STR("What run_early() of altdispatch.together makes, compiled.")},
+    {Py_tp_dealloc, run_dealloc},
+    {Py_tp_traverse, run_traverse},
+    {Py_tp_getattro, run_getattro},
+    {Py_tp_getset, run_getset},
+    {Py_tp_methods, run_methods},
+    {Py_am_send, run_am_send},
+    {Py_am_await, run_await},
+    {0, NULL},
+};
+
+static PyType_Spec run_spec = {
+    .name = "altdispatch._speedups.run_early",
+    .basicsize = sizeof(run_object),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = run_slots,
+};
 
 /* Call each receiver, and return a list of the coroutines; NULL with an error. */
 static PyObject *
@@ -174,29 +250,196 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return coroutines;
 }
 
-/* `def start(coroutines, results, loop, context, here)` */
+/* Return a new one, or NULL with an error. */
+static PyObject *
+new_run(module_state *state, PyObject *coroutine, PyObject *results,
+        Py_ssize_t position)
+{
+    PyTypeObject *type = (PyTypeObject *)state->owned.run_type;
+    run_object *self = PyObject_GC_New(run_object, type);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->coroutine = Py_NewRef(coroutine);
+    self->results = Py_NewRef(results);
+    self->position = position;
+    self->has_returned = 0;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* Put an object into `*arguments`, a tuple of one that is used again unless something
+ * else has it; NULL to begin with. The reference is taken. Return -1 with an error. */
+static inline int
+set_argument(PyObject **arguments, PyObject *object)
+{
+    if (*arguments == NULL || Py_REFCNT(*arguments) != 1) {
+        Py_XSETREF(*arguments, PyTuple_New(1));
+        if (*arguments == NULL) {
+            Py_DECREF(object);
+            return -1;
+        }
+    }
+    PyObject *last = PyTuple_GET_ITEM(*arguments, 0);
+    PyTuple_SET_ITEM(*arguments, 0, object);
+    Py_XDECREF(last);
+    return 0;
+}
+
+/* Return a new task, which has made its first step; NULL with an error. One that ends
+ * the loop is put into `fatal`. */
+static inline PyObject *
+new_task(module_state *state, PyObject *arguments, PyObject *options, PyObject *fatal)
+{
+    PyTypeObject *type = (PyTypeObject *)state->owned.task_type;
+    PyObject *task = type->tp_new(type, arguments, NULL);
+    if (task == NULL || type->tp_init(task, arguments, options) == 0) {
+        return task;
+    }
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
+        || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        PyObject *error = take_raised_exception();
+        int status = PyList_Append(fatal, error);
+        Py_DECREF(error);
+        if (status == 0) {
+            return task;
+        }
+    }
+    Py_DECREF(task);
+    return NULL;
+}
+
+/* Return whether the sender has to wait for a task; -1 with an error. */
+static int
+is_waited_for(module_state *state, PyObject *task, run_object *coroutine)
+{
+    if (coroutine->has_returned) {
+        return 0;
+    }
+    PyObject *cancelled = PyObject_CallOneArg(state->owned.task_cancelled, task);
+    Py_XDECREF(cancelled);
+    return cancelled == NULL ? -1 : cancelled != Py_True;
+}
+
+/* Make the next task. Return it if the sender has to wait for it; None if not; NULL
+ * with an error. */
+static PyObject *
+start_next(module_state *state, PyObject *awaitables, PyObject *results,
+           PyObject *fatal, PyObject *options, PyObject **arguments)
+{
+    size_t generators = here.generators;
+    Py_ssize_t position = PyList_GET_SIZE(results);
+    PyObject *coroutine =
+        new_run(state, PyList_GET_ITEM(awaitables, position), results, position);
+    if (coroutine == NULL) {
+        return NULL;
+    }
+    PyObject *task = NULL;
+    if (set_argument(arguments, Py_NewRef(coroutine)) == 0
+        && PyList_Append(results, Py_None) == 0) {
+        task = new_task(state, *arguments, options, fatal);
+    }
+    if (task != NULL && here.generators == generators) {
+        int is_waited = is_waited_for(state, task, (run_object *)coroutine);
+        if (is_waited <= 0) {
+            Py_SETREF(task, is_waited < 0 ? NULL : Py_NewRef(Py_None));
+        }
+    }
+    Py_DECREF(coroutine);
+    return task;
+}
+
+/* Do what start() does with the options for a task; NULL with an error. */
+static PyObject *
+start_all(module_state *state, PyObject *const *args, PyObject *options)
+{
+    PyObject *awaitables = args[0], *results = args[1], *fatal = args[2];
+    PyObject *arguments = NULL;
+    PyObject *task = Py_NewRef(Py_None);
+    while (task == Py_None && PyList_GET_SIZE(results) < PyList_GET_SIZE(awaitables)
+           && PyList_GET_SIZE(fatal) == 0) {
+        Py_SETREF(task,
+                  start_next(state, awaitables, results, fatal, options, &arguments));
+        if (task != NULL && task != Py_None && args[5] != Py_None) {
+            Py_SETREF(task, PyObject_CallOneArg(args[5], task));
+        }
+    }
+    Py_XDECREF(arguments);
+    return task;
+}
+
+static int
+are_coroutines(PyObject *awaitables)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(awaitables); i++) {
+        if (!PyCoro_CheckExact(PyList_GET_ITEM(awaitables, i))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* `def _count_generator(hook, generator)`, with its first argument. */
+static PyObject *
+count_generator(PyObject *hook, PyObject *generator)
+{
+    here.generators++;
+    return hook == Py_None ? Py_NewRef(Py_None) : PyObject_CallOneArg(hook, generator);
+}
+
+static PyMethodDef count_generator_method = {"_count_generator", count_generator,
+                                             METH_O, NULL};
+
+/* `def _count_generators()`. Return -1 with an error. */
+static int
+count_generators(module_state *state)
+{
+    PyObject *hooks = PyObject_CallNoArgs(state->owned.get_asyncgen_hooks);
+    if (hooks == NULL) {
+        return -1;
+    }
+    int status = 0;
+    PyObject *hook = PyTuple_GET_ITEM(hooks, 0);
+    if (!PyCFunction_CheckExact(hook)
+        || PyCFunction_GET_FUNCTION(hook) != count_generator) {
+        PyObject *ours = PyCFunction_New(&count_generator_method, hook);
+        PyObject *none = ours == NULL
+                             ? NULL
+                             : PyObject_Vectorcall(state->owned.set_asyncgen_hooks,
+                                                   &ours, 0, state->names.firstiter);
+        status = none == NULL ? -1 : 0;
+        Py_XDECREF(none);
+        Py_XDECREF(ours);
+    }
+    Py_DECREF(hooks);
+    return status;
+}
+
+/* `def start(awaitables, results, fatal, loop, context, join)` */
 static PyObject *
 speedups_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = PyModule_GetState(module);
-    if (count != 5 || !PyList_Check(args[0]) || !PyList_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "start() takes two lists and three objects");
+    if (count != 6 || !PyList_Check(args[0]) || !PyList_Check(args[1])
+        || !PyList_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "start() takes three lists and three objects");
         return NULL;
     }
-    int here = PyObject_IsTrue(args[4]);
-    if (here < 0 || !is_there(state)) {
+    if (!is_there(state)) {
         return NULL;
     }
-    owned_names *names = &state->names;
-    PyObject *eager_start = here && starts < MOST_STARTS ? Py_True : Py_False;
+    if (here.nested == MOST_NESTED || !are_coroutines(args[0])) {
+        Py_RETURN_NONE;
+    }
     PyObject *options = PyDict_New();
     PyObject *task = NULL;
-    if (options != NULL && PyDict_SetItem(options, names->loop, args[2]) == 0
-        && PyDict_SetItem(options, names->context, args[3]) == 0
-        && PyDict_SetItem(options, names->eager_start, eager_start) == 0) {
-        starts++;
-        task = start_all(state, args[0], args[1], options);
-        starts--;
+    if (options != NULL && PyDict_SetItem(options, state->names.loop, args[3]) == 0
+        && PyDict_SetItem(options, state->names.context, args[4]) == 0
+        && PyDict_SetItem(options, state->names.eager_start, Py_True) == 0
+        && count_generators(state) == 0) {
+        here.nested++;
+        task = start_all(state, args, options);
+        here.nested--;
     }
     Py_XDECREF(options);
     return task;

@@ -1,18 +1,13 @@
 """What is cached and invalidated, by receivers that it puts before all others."""
 
-import subprocess
-import time
-from contextlib import contextmanager
-
 from cacheops import cached_as, invalidate_all, no_invalidation
-from cacheops.redis import redis_client
 from cacheops.signals import cache_invalidated, cache_read
 from django.contrib.auth.models import Group
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_save
-from redis import ConnectionError
 
 from ._notes import Notes, receivers_of
+from ._redis import redis_server
 
 PACKAGES = ["django-cacheops"]
 SETTINGS = {
@@ -112,25 +107,3 @@ def look():
             count_books(),
         ]
     )
-
-
-@contextmanager
-def redis_server():
-    """Have a server while in the block, with its socket in the current folder."""
-    command = ["redis-server", "--port", "0", "--unixsocket", "redis.sock"]
-    server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
-    try:
-        while not is_up():
-            assert server.poll() is None, "redis-server has ended"
-            time.sleep(0.01)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def is_up():
-    try:
-        return redis_client.ping()
-    except ConnectionError:
-        return False

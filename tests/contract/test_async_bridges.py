@@ -14,8 +14,7 @@ import asgiref.sync
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-from altdispatch import bridges
-from altdispatch.releases import SHARES_CONTEXT
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 
 class Sender:
@@ -247,7 +246,7 @@ def test_local_data(assert_same):
 
     after, _ = assert_same(scenario)
     # Up to 6.0 each receiver has a context of its own.
-    assert after == ("sender's", "changed" if SHARES_CONTEXT else None)
+    assert after == ("sender's", "changed" if SYNC_RECEIVERS_FIRST else None)
 
 
 def test_local_data_of_synchronous_receivers(assert_same):
@@ -270,7 +269,7 @@ def test_local_data_of_synchronous_receivers(assert_same):
 
     notes = assert_same(scenario)
     # Up to 6.0 it is called in a task of its own.
-    assert notes == ["sender's", "receiver's" if SHARES_CONTEXT else None]
+    assert notes == ["sender's", "receiver's" if SYNC_RECEIVERS_FIRST else None]
 
 
 def test_threads_for_synchronous_code(assert_same):
@@ -420,54 +419,3 @@ def test_bridges_that_are_replaced(assert_same, monkeypatch):
         return notes
 
     assert assert_same(scenario) == ["async_to_sync", "sync_to_async"]
-
-
-@pytest.mark.parametrize("kind", ["send", "asend"])
-@pytest.mark.parametrize("known", [False, True])
-def test_unknown_asgiref(assert_same, monkeypatch, kind, known):
-    """It's left to do what it does; so is one that somebody has changed."""
-    if not known:
-        monkeypatch.setattr(bridges, "KNOWN_ASGIREF", False)
-        monkeypatch.setattr(bridges, "CAN_RUN_HERE", False)
-    used = []
-    for name in ("AsyncToSync", "SyncToAsync"):
-        bridge = getattr(asgiref.sync, name)
-
-        def call(self, *args, original=bridge.__call__, name=name, **kwargs):
-            used.append(name)
-            return original(self, *args, **kwargs)
-
-        monkeypatch.setattr(bridge, "__call__", call)
-
-    def scenario(Signal):
-        signal = Signal()
-        turns = []
-
-        async def leaves(**kwargs):
-            loop = asyncio.get_running_loop()
-
-            def turn():
-                turns.append(None)
-                loop.call_soon(turn)
-
-            loop.call_soon(turn)
-
-        signal.connect(leaves)
-        used.clear()
-        if kind == "send":
-            signal.send(Sender)
-            # Those of an asend() are fewer, as is documented.
-            left = len(turns)
-        else:
-            asyncio.run(signal.asend(Sender))
-            left = None
-        signal.disconnect(leaves)
-        signal.connect(calls)
-        signal.connect(lambda **kw: "synchronous", weak=False)
-        if kind == "send":
-            answers = signal.send(Sender)
-        else:
-            answers = asyncio.run(signal.asend(Sender))
-        return [type(answer) for _, answer in answers], left, sorted(used)
-
-    assert assert_same(scenario)[-1]

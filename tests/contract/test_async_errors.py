@@ -10,7 +10,7 @@ import threading
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-from altdispatch.releases import SHARES_CONTEXT, SYNC_RECEIVERS_FIRST
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 
 class Sender:
@@ -184,7 +184,7 @@ def test_sender_that_was_cancelled(assert_same):
 
     notes = assert_same(scenario)
     assert notes[-3:] == ["cancelled", "receiver", "sent"]
-    assert len(notes) == (4 if SHARES_CONTEXT else 3)
+    assert len(notes) == (4 if SYNC_RECEIVERS_FIRST else 3)
 
 
 @pytest.mark.parametrize("nested", [False, True, "inner goes on", "receiver goes on"])

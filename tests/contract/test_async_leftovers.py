@@ -8,13 +8,10 @@ import os
 import signal as signals
 import threading
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-
-from altdispatch import bridges
 
 
 class Sender:
@@ -120,36 +117,6 @@ def test_nothing_is_left_of_a_thread(Signal):
     before = open_files()
     in_new_thread(lambda: [signal.send(Sender) for _ in range(3)])
     assert open_files() == before
-
-
-@pytest.mark.parametrize("does", [nothing, calls])
-def test_a_loop_is_used_again(Signal, does):
-    """As long as a receiver keeps nothing of it."""
-    if not bridges.CAN_RUN_HERE:
-        pytest.skip("asgiref's loop is used")
-    signal = Signal()
-    loops = []
-    keeps = False
-
-    async def receiver(**kwargs):
-        loop = asyncio.get_running_loop()
-        loops.append(loop if keeps else weakref.ref(loop))
-        await does()
-
-    signal.connect(receiver)
-
-    def send():
-        signal.send(Sender)
-        signal.send(Sender)
-
-    in_new_thread(send)
-    assert loops[0] == loops[1]
-    loops.clear()
-    keeps = True
-    in_new_thread(send)
-    assert loops[0] is not loops[1]
-    assert loops[0].is_closed()
-    assert loops[1].is_closed()
 
 
 @pytest.mark.parametrize("references", [1, 2, 3])

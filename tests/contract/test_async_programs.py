@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import os
+import signal as signals
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -18,7 +20,7 @@ from typing import Any
 import asgiref.local
 import django.dispatch
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -49,11 +51,13 @@ class World:
         # Of what is ended with the loop, in the order of a set: by chance.
         self.endings: list[Any] = []
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.sender: asyncio.Task[Any] | None = None
+        self.is_over = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self.keep: list[Any] = []
 
     def note(self, *what: Any) -> None:
-        self.notes.append(what)
+        (self.endings if self.is_over else self.notes).append(what)
 
     def is_at_home(self) -> bool:
         return threading.current_thread() is self.thread
@@ -102,6 +106,60 @@ async def cancel_itself(world: World, name: str) -> None:
     except asyncio.CancelledError:
         world.note(name, "is cancelled", task.cancelling())
         raise
+
+
+async def cancel_itself_and_go_on(world: World, name: str) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel(name)
+
+
+async def cancel_the_sender(world: World, name: str) -> None:
+    # A cancellation in the first step is a known difference.
+    await asyncio.sleep(0)
+    if world.sender is not None:
+        world.sender.cancel(name)
+
+
+async def interrupt(world: World, name: str) -> None:
+    """As by Ctrl-C, for which asyncio.run() cancels its main task."""
+    await asyncio.sleep(0)
+    if world.sender is not None:
+        signals.raise_signal(signals.SIGINT)
+
+
+async def end_the_process(world: World, name: str) -> None:
+    # The tasks that are left are cancelled in the order of a set.
+    world.is_over = True
+    raise SystemExit(name)
+
+
+async def raise_an_interrupt(world: World, name: str) -> None:
+    world.is_over = True
+    raise KeyboardInterrupt(name)
+
+
+async def resist(world: World, name: str) -> None:
+    try:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as error:
+        world.note(name, "is cancelled", str(error))
+        await asyncio.sleep(0)
+        world.note(name, "has cleaned up")
+        raise
+
+
+async def drop_a_generator(world: World, name: str) -> None:
+    async def generate() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            world.note(name, "dropped generator closed")
+
+    async for _ in generate():
+        break
 
 
 async def set_variable(world: World, name: str) -> None:
@@ -266,6 +324,11 @@ ORDERED: list[Step] = [
     fail_with_a_cause,
     be_cancelled,
     cancel_itself,
+    cancel_itself_and_go_on,
+    cancel_the_sender,
+    resist,
+    resist,
+    drop_a_generator,
     set_variable,
     set_variable,
     ask_for_the_task,
@@ -306,11 +369,47 @@ SINGLE: list[Step] = [
     call_synchronous_code,
 ]
 
+#: Those that end the loop, and some to be ended.
+ENDING: list[Step] = [
+    turn,
+    two_turns,
+    resist,
+    end_the_process,
+    raise_an_interrupt,
+    interrupt,
+    set_variable,
+]
+
 #: By name: the steps, and the most receivers.
-KINDS = {"ordered": (ORDERED, 4), "unordered": (UNORDERED, 4), "single": (SINGLE, 1)}
+KINDS = {
+    "ordered": (ORDERED, 4),
+    "unordered": (UNORDERED, 4),
+    "single": (SINGLE, 1),
+    "ending": (ENDING, 3),
+}
 
 
-def make_receiver(world: World, name: str, steps: list[Step]) -> Callable[..., Any]:
+class Other:
+    """Neither a coroutine nor a future."""
+
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+    def __await__(self) -> Any:
+        return self.coroutine.__await__()
+
+
+#: What receivers make of their coroutines.
+RETURNS: dict[str, Callable[[Any], Any]] = {
+    "coroutine": lambda coroutine: coroutine,
+    "future": lambda coroutine: asyncio.ensure_future(coroutine),
+    "awaitable": Other,
+}
+
+
+def make_receiver(
+    world: World, name: str, steps: list[Step], returns: str
+) -> Callable[..., Any]:
     async def receiver(**kwargs: Any) -> str:
         for step in steps:
             world.note(name, step.__name__)
@@ -318,7 +417,10 @@ def make_receiver(world: World, name: str, steps: list[Step]) -> Callable[..., A
         world.note(name, "ends")
         return name
 
-    return receiver
+    def returning(**kwargs: Any) -> Any:
+        return RETURNS[returns](receiver(**kwargs))
+
+    return receiver if returns == "coroutine" else markcoroutinefunction(returning)
 
 
 def make_synchronous_receiver(world: World) -> Callable[..., Any]:
@@ -344,12 +446,15 @@ def describe(error: BaseException | None) -> Any:
     )
 
 
-def outcome(world: World, how: str, programs: list[list[Step]], mixed: bool) -> Any:
+Program = tuple[list[Step], str]
+
+
+def outcome(world: World, how: str, programs: list[Program], mixed: bool) -> Any:
     """Send, and return what came out and what was noted."""
     signal = world.signal(
         *(
-            make_receiver(world, f"receiver {number}", steps)
-            for number, steps in enumerate(programs)
+            make_receiver(world, f"receiver {number}", *program)
+            for number, program in enumerate(programs)
         )
     )
     if mixed:
@@ -363,6 +468,7 @@ def outcome(world: World, how: str, programs: list[list[Step]], mixed: bool) -> 
         ]
 
     async def wait() -> Any:
+        world.sender = asyncio.current_task()
         variable.set("sender")
         local.value = "sender"
         try:
@@ -370,11 +476,15 @@ def outcome(world: World, how: str, programs: list[list[Step]], mixed: bool) -> 
         except BaseException as error:
             answers = describe(error)
         # What comes of what they left is not to depend on when the sender goes on.
+        cancelled = []
         for _ in range(20):
-            await asyncio.sleep(0)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled.append(str(error))
         task = asyncio.current_task()
         assert task is not None
-        return answers, variable.get(), local.value, task.cancelling()
+        return answers, variable.get(), local.value, task.cancelling(), cancelled
 
     def call() -> Any:
         variable.set("sender")
@@ -386,9 +496,12 @@ def outcome(world: World, how: str, programs: list[list[Step]], mixed: bool) -> 
         return answers, variable.get(), local.value
 
     context = contextvars.Context()
-    if how.startswith("a"):
-        return context.run(asyncio.run, wait())
-    return context.run(call)
+    try:
+        if how.startswith("a"):
+            return context.run(asyncio.run, wait())
+        return context.run(call)
+    except (KeyboardInterrupt, SystemExit) as error:
+        return describe(error)
 
 
 class Records(logging.Handler):
@@ -407,7 +520,7 @@ def seen(
     signal_class: type,
     caching: bool,
     how: str,
-    programs: list[list[Step]],
+    programs: list[Program],
     mixed: bool,
 ) -> tuple[Any, list[Any], list[Any], int]:
     world = World(signal_class, caching)
@@ -419,6 +532,9 @@ def seen(
     try:
         result = outcome(world, how, programs, mixed)
     finally:
+        if world.is_over:
+            # Errors that nobody asks for are logged when their tasks go.
+            gc.collect()
         for logger in loggers:
             logger.removeHandler(records)
             logger.propagate = True
@@ -446,6 +562,7 @@ def test_programs(
     steps, most = KINDS[kind]
     if kind == "unordered" and not how.startswith("a"):
         steps = steps + BRIDGING
+    returned = st.sampled_from(["coroutine", "coroutine", "coroutine", *RETURNS])
     fuzzing = "ALTDISPATCH_FUZZ" in os.environ  # How many times, by `make fuzz`.
 
     @settings(
@@ -457,12 +574,14 @@ def test_programs(
     )
     @given(
         programs=st.lists(
-            st.lists(st.sampled_from(steps), max_size=4), min_size=1, max_size=most
+            st.tuples(st.lists(st.sampled_from(steps), max_size=4), returned),
+            min_size=1,
+            max_size=most,
         ),
         caching=st.booleans(),
         mixed=st.booleans(),
     )
-    def run(programs: list[list[Step]], caching: bool, mixed: bool) -> None:
+    def run(programs: list[Program], caching: bool, mixed: bool) -> None:
         # Up to 6.0 the synchronous receivers run meanwhile.
         mixed = mixed and SYNC_RECEIVERS_FIRST
         expected = seen(django.dispatch.Signal, caching, how, programs, mixed)

@@ -276,6 +276,8 @@ def _has_name(signal: ListedSignal, pattern: str) -> bool:
 def _row(connection: Connection) -> list[str]:
     """Return what is told of a receiver."""
     details = ["weak" if connection.weak else "strong"]
+    if connection.task:
+        details.append(f"task ({connection.task})")
     if connection.asynchronous:
         details.append("async")
     if connection.dispatch_uid:

@@ -8,9 +8,11 @@ from typing import Any, assert_type
 
 import django.dispatch
 from django.db.models.signals import post_save, pre_save
+from django.tasks import task
 
 import altdispatch
 from altdispatch import Signal, Status, receiver
+from altdispatch.tasks import connect_task, disconnect_task, on_commit, task_receiver
 from altdispatch.utils import Block, Sent, connected, muted, recorded
 
 from .models import Book
@@ -100,3 +102,32 @@ import_books("1")  # type: ignore[arg-type]
 
 async def await_it() -> None:
     assert_type(await aimport_books(1), int)
+
+
+def payload(instance: Book, **kwargs: Any) -> dict[str, Any] | None:
+    return {"title": instance.title}
+
+
+async def apayload(number: int, **kwargs: Any) -> dict[str, Any]:
+    return {"number": number}
+
+
+@task_receiver([post_save, pre_save], sender=Book, payload=payload, when="commit")
+@task()
+def reindex(title: str) -> int:
+    return len(title)
+
+
+# It stays a task.
+assert_type(reindex.enqueue(title="t").return_value, int)
+
+
+def use_tasks() -> None:
+    connect_task(post_save, reindex, "shop.Book", payload=payload, raw=True)
+    connect_task(order_placed, reindex, payload=apayload, dispatch_uid=1)
+    assert_type(disconnect_task(post_save, reindex, sender=Book), bool)
+    order_placed.connect(on_commit(note, robust=True))
+    connect_task(post_save, note, payload=payload)  # type: ignore[arg-type]
+    connect_task(post_save, reindex)  # type: ignore[call-arg]
+    connect_task(post_save, reindex, payload=payload, when="soon")  # type: ignore[arg-type]
+    connect_task(post_save, reindex, payload=lambda **kwargs: 1)  # type: ignore[arg-type]

@@ -1,0 +1,438 @@
+"""Receivers that run as tasks, queued for exactly the data that was committed.
+
+They are connected with an ordinary ``connect()``, so they work on stock Django too.
+A task is what ``@task`` makes, of ``django.tasks`` or of the package django-tasks. None
+of them is imported here: Django 5.2 has no tasks, and the package is optional.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial, update_wrapper
+from importlib import import_module
+from types import MethodType
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    runtime_checkable,
+)
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, router, transaction
+from django.db.models.base import ModelBase
+from django.db.models.signals import ModelSignal
+from django.dispatch import Signal
+
+from .apps import get_options
+from .naming import dotted
+
+__all__ = ["connect_task", "disconnect_task", "on_commit", "task_receiver"]
+
+When = Literal["transaction", "commit", "now"]
+Receiver = Callable[..., Any]
+Payload = Callable[..., dict[str, Any] | None]
+AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A task of ``django.tasks`` or of django-tasks: what is used of it.
+
+    .. versionadded:: 0.2
+    """
+
+    @property
+    def func(self) -> Callable[..., Any]: ...
+
+    @property
+    def module_path(self) -> str: ...
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def queue_name(self) -> str: ...
+
+    def get_backend(self) -> Any: ...
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def aenqueue(self, *args: Any, **kwargs: Any) -> Awaitable[Any]: ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def connect_task(
+    signal: Signal,
+    task: Task,
+    sender: object = None,
+    *,
+    payload: Payload | AsyncPayload,
+    when: When = "transaction",
+    raw: bool = False,
+    dispatch_uid: Hashable = None,
+) -> None:
+    """Queue ``task`` each time that ``signal`` is sent.
+
+    Args:
+
+        signal, sender
+            As in ``Signal.connect()``: a model may be ``"app.Model"``.
+        task
+            What ``@task`` has made.
+        payload
+            Is called with what a receiver is called with. Returns the keyword
+            arguments of the task, as a dictionary that JSON can hold; or None, for no
+            task. If it's a coroutine function, the receiver is asynchronous, and calls
+            the task's ``aenqueue()``.
+        when
+            ``"transaction"``: the task is stored in the transaction of the data, so
+            that either both are committed or neither. ``"commit"``: it's queued once
+            the transaction is committed, or at once if there is none. ``"now"``: at
+            once.
+        raw
+            Whether to queue for what is loaded from a fixture, too.
+        dispatch_uid
+            By default it's made from the task with its backend and queue, so that
+            connecting it twice to the same signal and sender is connecting it once.
+
+    The signal keeps the receiver until :func:`disconnect_task`.
+
+    Raise ``ImproperlyConfigured`` if ``when`` is ``"transaction"`` and the backend of
+    the task doesn't store in the database that the signal is sent for. django-tasks-db
+    stores where the database routers say. For other backends, the option
+    ``TASK_DATABASES`` of the setting ``ALTDISPATCH`` says where. Each send is checked
+    again, as it may be for another database.
+
+    .. versionadded:: 0.2
+    """
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{task!r} is not a task. Decorate the function with @task first: "
+            "@task_receiver stands above it."
+        )
+    if not callable(payload):
+        raise TypeError(f"The payload must be a function, not {payload!r}.")
+    if when not in get_args(When):
+        raise ValueError(
+            f"when={when!r} must be one of: {', '.join(map(repr, get_args(When)))}."
+        )
+    get_options()
+    is_model = isinstance(signal, ModelSignal) and isinstance(sender, (str, ModelBase))
+    receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
+    if problem := receiver.find_problem():
+        raise ImproperlyConfigured(problem)
+    is_async = inspect.iscoroutinefunction(payload)
+    signal.connect(
+        receiver.areceive if is_async else receiver.receive,
+        sender=sender,
+        weak=False,
+        dispatch_uid=dispatch_uid or _dispatch_uid(task),
+    )
+
+
+def disconnect_task(
+    signal: Signal,
+    task: Task,
+    sender: object = None,
+    *,
+    dispatch_uid: Hashable = None,
+) -> bool:
+    """Undo :func:`connect_task`; return whether the task was connected.
+
+    .. versionadded:: 0.2
+    """
+    if isinstance(signal, ModelSignal) and isinstance(sender, str):
+        # disconnect() would not tell.
+        sender = apps.get_model(sender)
+    uid = dispatch_uid or _dispatch_uid(task)
+    return signal.disconnect(sender=sender, dispatch_uid=uid)
+
+
+def task_receiver(
+    signal: Signal | list[Signal] | tuple[Signal, ...],
+    sender: object = None,
+    *,
+    payload: Payload | AsyncPayload,
+    when: When = "transaction",
+    raw: bool = False,
+    dispatch_uid: Hashable = None,
+) -> Callable[[T], T]:
+    """Connect the decorated task to a signal, or to each of several.
+
+    It takes what :func:`connect_task` takes, and stands above ``@task``.
+
+    .. versionadded:: 0.2
+    """
+
+    def connect(task: T) -> T:
+        for each in signal if isinstance(signal, (list, tuple)) else (signal,):
+            connect_task(
+                each,
+                task,
+                sender,
+                payload=payload,
+                when=when,
+                raw=raw,
+                dispatch_uid=dispatch_uid,
+            )
+        return task
+
+    return connect
+
+
+def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
+    """Return a receiver that calls ``receiver`` when the transaction is committed.
+
+    It's called with the same arguments; at once where there is no transaction; never
+    if the transaction is rolled back, or the process dies before. The transaction is
+    that of the database that the signal names in ``using``, or of the default one.
+    A coroutine function is run in an event loop then. ``robust`` is what
+    ``transaction.on_commit()`` takes: whether errors are logged instead of raised.
+
+    As long as the receiver lives, it's the same one that is returned for it, so that it
+    can be connected weakly, and disconnected. What takes no attributes, such as a bound
+    method, has to be connected with ``weak=False``.
+
+    .. versionadded:: 0.2
+    """
+    if not callable(receiver):
+        raise TypeError(f"{receiver!r} can't be called. connect_task() is for tasks.")
+    name = f"_altdispatch_on_commit_{robust}"
+    known = getattr(receiver, name, None)
+    # functools.wraps() copies attributes to other functions.
+    if known is not None and known.__wrapped__ is receiver:
+        return known  # type: ignore[no-any-return]
+    is_async = inspect.iscoroutinefunction(receiver)
+    run: Receiver = async_to_sync(receiver) if is_async else receiver
+
+    def register(**named: Any) -> None:
+        def call() -> None:
+            run(**named)
+
+        # Django logs the name of what fails.
+        update_wrapper(call, receiver, updated=())
+        transaction.on_commit(call, using=named.get("using"), robust=robust)
+
+    # Without its attributes, one of which may say that it is a coroutine function.
+    update_wrapper(register, receiver, updated=())
+    with suppress(AttributeError, TypeError):
+        setattr(receiver, name, register)
+    return register
+
+
+@dataclass(frozen=True, eq=False)
+class TaskReceiver:
+    """What is connected for a task: one of its methods."""
+
+    task: Task
+    payload: Payload | AsyncPayload
+    when: When
+    raw: bool
+    #: The model that it's connected for, or its name, if it's for one.
+    model: Any
+
+    def receive(self, **named: Any) -> Any:
+        """Queue the task; return its result, or None if it's queued later or not."""
+        if self._is_left_out(named):
+            return None
+        arguments = self._check_payload(self.payload(**named))
+        if arguments is None:
+            return None
+        using = named.get("using") or DEFAULT_DB_ALIAS
+        if self.when == "commit":
+            return self._enqueue_on_commit(using, arguments)
+        is_apart = self.when == "transaction" and self._is_apart(using)
+        result = self.task.enqueue(**arguments)
+        if is_apart:
+            self._warn_apart(using)
+        return result
+
+    async def areceive(self, **named: Any) -> Any:
+        """Do what ``receive()`` does, with ``aenqueue()``.
+
+        Connections belong to threads: a transaction is looked for where asynchronous
+        code has Django's synchronous code run.
+        """
+        if self._is_left_out(named):
+            return None
+        payload: Any = self.payload
+        arguments = self._check_payload(await payload(**named))
+        if arguments is None:
+            return None
+        using = named.get("using") or DEFAULT_DB_ALIAS
+        if self.when == "commit":
+            return await sync_to_async(self._enqueue_on_commit)(using, arguments)
+        is_apart = self.when == "transaction" and (
+            await sync_to_async(self._is_apart)(using)
+        )
+        result = await self.task.aenqueue(**arguments)
+        if is_apart:
+            self._warn_apart(using)
+        return result
+
+    def _is_left_out(self, named: dict[str, Any]) -> bool:
+        # Other signals may have an argument of that name.
+        is_of_model = isinstance(named["signal"], ModelSignal)
+        return is_of_model and not self.raw and bool(named.get("raw"))
+
+    def find_problem(self) -> str | None:
+        """Return why the task can't be in the transaction, as far as it's known."""
+        if self.when != "transaction" or not apps.models_ready:
+            return None
+        try:
+            model = self.model
+            if isinstance(model, str):
+                model = apps.get_model(model)
+        except LookupError:
+            # Django has a check for that.
+            model = None
+        return self._find_problem(model and router.db_for_write(model))
+
+    def _find_problem(self, using: str | None) -> str | None:
+        backend = self.task.get_backend()
+        database = _database_of(backend)
+        if database is None:
+            return (
+                f'{self.task.module_path} is connected with when="transaction", but '
+                f"its backend, {type(backend).__name__}, isn't known to store tasks in "
+                'a database of this project. Use django-tasks-db, or when="commit"; or '
+                "name the database in the option TASK_DATABASES of the setting "
+                "ALTDISPATCH."
+            )
+        if using not in (None, database):
+            return (
+                f'{self.task.module_path} is connected with when="transaction", but '
+                f"its backend stores tasks in the database {database!r}, and the data "
+                f"is in {using!r}: no transaction is of both. Route the tasks to "
+                f'{using!r}, or use when="commit".'
+            )
+        return None
+
+    def _is_apart(self, using: str) -> bool:
+        """Return whether there is no transaction; raise if it would be another one."""
+        if problem := self._find_problem(using):
+            raise ImproperlyConfigured(problem)
+        return transaction.get_autocommit(using)
+
+    def _warn_apart(self, using: str) -> None:
+        # After it's queued, as the warning may be made an error.
+        warnings.warn(
+            f"{self.task.module_path} was queued outside a transaction: it would have "
+            "been lost if the process had died after the data was committed. Send the "
+            f'signal inside transaction.atomic(using="{using}").',
+            RuntimeWarning,
+            stacklevel=1,
+        )
+
+    def _enqueue_on_commit(self, using: str, arguments: dict[str, Any]) -> None:
+        transaction.on_commit(partial(self.task.enqueue, **arguments), using=using)
+
+    def _check_payload(self, payload: Any) -> dict[str, Any] | None:
+        """Return a copy that later changes of the data don't reach."""
+        if payload is None:
+            return None
+        if not isinstance(payload, dict):
+            raise TypeError(
+                f"The payload of {self.task.module_path} must be a dictionary or None, "
+                f"not {type(payload).__name__}."
+            )
+        copy = {}
+        for key, value in payload.items():
+            try:
+                copy[_copy_key(key, ())] = _copy_json(value, (key,))
+            except (_NotJSON, RecursionError) as error:
+                what = f"{key!r} is nested too deeply, or in itself"
+                if isinstance(error, _NotJSON):
+                    what = str(error)
+                raise TypeError(
+                    f"The payload of {self.task.module_path} can't be written as JSON: "
+                    f"{what}."
+                ) from None
+        return copy
+
+
+def task_receiver_of(receiver: Any) -> TaskReceiver | None:
+    """Return whose method a receiver is, if it's that of a task."""
+    # By the types: isinstance() would wake lazy objects.
+    if type(receiver) is not MethodType or type(receiver.__self__) is not TaskReceiver:
+        return None
+    return receiver.__self__
+
+
+def _dispatch_uid(task: Task) -> str:
+    """Return what stands for a task; the signal adds the sender to it.
+
+    It's a name, as a module that is loaded again makes another task of the function.
+    """
+    return f"{__name__}:{task.module_path} ({task.backend}, {task.queue_name})"
+
+
+def _database_of(backend: Any) -> str | None:
+    """Return the alias of the database that a backend stores tasks in, if any."""
+    # Not by get_options(), which checks it each time: connect_task() has done so.
+    options = getattr(settings, "ALTDISPATCH", {}).get("TASK_DATABASES", {})
+    if backend.alias in options:
+        return cast(str, options[backend.alias])
+    package = sys.modules.get("django_tasks_db.backend")
+    if package is None or not isinstance(backend, package.DatabaseBackend):
+        return None
+    model = import_module("django_tasks_db.models").DBTaskResult
+    return router.db_for_write(model)
+
+
+class _NotJSON(Exception):
+    """Something in a payload is nothing that JSON has."""
+
+
+def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
+    """Return a copy made of JSON's types alone; raise _NotJSON, naming the keys.
+
+    Subclasses, such as choices and strings that are safe in HTML, become plain.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [_copy_json(each, (*path, i)) for i, each in enumerate(value)]
+    if isinstance(value, dict):
+        return {
+            _copy_key(key, path): _copy_json(each, (*path, key))
+            for key, each in value.items()
+        }
+    # Its repr() may be long, or query a database.
+    what = repr(value) if kind is float else f"of type {dotted(kind)}"
+    raise _NotJSON(f"{_show_path(path)} is {what}")
+
+
+def _copy_key(key: Any, path: tuple[str | int, ...]) -> str:
+    if not isinstance(key, str):
+        where = f" in {_show_path(path)}" if path else ""
+        raise _NotJSON(f"the key {key!r}{where} is no string")
+    return str.__str__(key)
+
+
+def _show_path(path: tuple[str | int, ...]) -> str:
+    """Return ``'lines'[0]['price']``."""
+    first, *others = path
+    return repr(first) + "".join(f"[{each!r}]" for each in others)

@@ -1,0 +1,469 @@
+"""What happens around a send that waits for asynchronous receivers.
+
+Signal handlers, closed descriptors, forks, exits, threads and greenlets. Each program
+runs in a process of its own, on stock Django and on ours, and says what it has seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals and fork")
+
+PRELUDE = """
+    import asyncio, atexit, contextvars, os, signal, sys, threading, time, weakref
+
+    import django.conf
+    import django.dispatch
+    from asgiref.sync import sync_to_async
+    from django.dispatch import Signal
+
+    django.conf.settings.configure()
+    if sys.argv[1] != "stock":
+        import altdispatch
+        altdispatch.install()
+        assert altdispatch.status().implementation == sys.argv[1]
+
+    class Sender:
+        pass
+
+    def say(*what):
+        os.write(1, (" ".join(map(str, what)) + "\\n").encode())
+
+    def signal_for(*receivers, caching=False):
+        made = Signal(use_caching=caching)
+        for receiver in receivers:
+            made.connect(receiver, weak=False)
+        return made
+
+    def answers(responses):
+        return [repr(answer) for _, answer in responses]
+"""
+
+
+@pytest.fixture
+def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
+    """Run a program on stock Django and on ours; assert that both say the same."""
+
+    def run(program: str, *options: str, before: str = "") -> str:
+        script = tmp_path / "program.py"
+        script.write_text(
+            textwrap.dedent(before)
+            + textwrap.dedent(PRELUDE)
+            + textwrap.dedent(program)
+        )
+
+        def outcome(which: str) -> tuple[str, str, int]:
+            process = subprocess.run(
+                [sys.executable, *options, str(script), which],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+            # Not where in the code something failed, nor in which process.
+            errors = [
+                re.sub(r"pid=[0-9]+", "", line.replace(str(tmp_path), ""))
+                for line in process.stderr.splitlines()
+                if line and not line.startswith((" ", "Traceback"))
+            ]
+            return process.stdout, "\n".join(errors), process.returncode
+
+        expected = outcome("stock")
+        assert outcome(implementation) == expected
+        return expected[0]
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["send", "send_robust"])
+@pytest.mark.parametrize("handler", ["SIGINT", "soft time limit", "exit"])
+@pytest.mark.parametrize("does", ["sleeps", "computes", "calls", "awaits a call"])
+def test_handlers_that_raise(
+    run_alike: Callable[..., str], how: str, handler: str, does: str
+) -> None:
+    """Comes out of the send; the receiver finishes."""
+    said = run_alike(
+        f"""
+        how, kind, does = {how!r}, {handler!r}, {does!r}
+
+        class SoftTimeLimitExceeded(Exception):
+            pass
+
+        def handle(*args):
+            if kind == "exit":
+                sys.exit(3)
+            raise SoftTimeLimitExceeded
+
+        if kind != "SIGINT":
+            signal.signal(signal.SIGINT, handle)
+
+        finished = threading.Event()
+
+        def strike():
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def work():
+            until = time.monotonic() + 0.3
+            while time.monotonic() < until:
+                sum(range(1000))
+
+        async def receiver(**kwargs):
+            try:
+                if does == "sleeps":
+                    await asyncio.sleep(0.3)
+                elif does == "computes":
+                    work()
+                elif does == "calls":
+                    await asyncio.to_thread(time.sleep, 0.3)
+                else:
+                    await sync_to_async(work)()
+                return "answer"
+            except BaseException as error:
+                say("receiver", repr(error))
+                raise
+            finally:
+                finished.set()
+
+        made = signal_for(receiver)
+        for _ in range(2):
+            finished.clear()
+            threading.Thread(target=strike).start()
+            try:
+                say(answers(getattr(made, how)(Sender)))
+            except BaseException as error:
+                say("out", repr(error))
+            say("finished", finished.wait(5))
+        # What was interrupted is in nobody's way.
+        does = "sleeps"
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        say(answers(getattr(made, how)(Sender)))
+        """
+    )
+    assert said.count("finished True") == 2
+
+
+@pytest.mark.parametrize("when", ["first", "later"])
+@pytest.mark.parametrize("forks", [False, True])
+def test_descriptors_that_a_program_closes(
+    run_alike: Callable[..., str], when: str, forks: bool
+) -> None:
+    """As daemons do. What it opens then is its own."""
+    run_alike(
+        f"""
+        when, forks = {when!r}, {forks!r}
+
+        def close():
+            os.closerange(3, 256)
+
+        async def receiver(**kwargs):
+            await asyncio.sleep(0)
+            return await sync_to_async(str)("answer")
+
+        made = signal_for(receiver)
+        if when == "later":
+            say(answers(made.send(Sender)))
+        if forks and os.fork():
+            say(os.waitstatus_to_exitcode(os.wait()[1]))
+            os._exit(0)
+        close()
+        files = [open("/dev/null") for _ in range(12)]
+        for _ in range(3):
+            say(answers(made.send(Sender)))
+            say([os.fstat(file.fileno()).st_mode == os.stat("/dev/null").st_mode
+                 for file in files])
+        sys.stdout.flush()
+        os._exit(0)
+        """
+    )
+
+
+@pytest.mark.parametrize("earlier", [0, 3])
+@pytest.mark.parametrize("waits", [False, True])
+def test_sending_from_atexit(
+    run_alike: Callable[..., str], earlier: int, waits: bool
+) -> None:
+    """The executor's error, each time."""
+    said = run_alike(
+        f"""
+        async def receiver(**kwargs):
+            await asyncio.sleep(0)
+            return "answer"
+
+        made = signal_for(receiver)
+
+        @atexit.register
+        def last():
+            for how in (made.send, made.send_robust):
+                try:
+                    say(answers(how(Sender)))
+                except BaseException as error:
+                    say(repr(error))
+
+        for _ in range({earlier}):
+            say(answers(made.send(Sender)))
+
+        async def slow(**kwargs):
+            await asyncio.sleep(0.2)
+            say("slow is done")
+
+        if {waits}:
+            thread = threading.Thread(target=signal_for(slow).send, args=(Sender,))
+            thread.daemon = True
+            thread.start()
+            time.sleep(0.05)
+        """
+    )
+    assert said.count("RuntimeError") == 2
+
+
+def test_a_thousand_threads_that_sent(run_alike: Callable[..., str]) -> None:
+    said = run_alike(
+        """
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+        threading.stack_size(256 * 1024)
+        go = threading.Event()
+        ready = threading.Semaphore(0)
+        errors = []
+
+        async def receiver(**kwargs):
+            return "answer"
+
+        made = signal_for(receiver)
+        lock = threading.Lock()
+
+        def send():
+            try:
+                with lock:
+                    assert made.send(Sender) == [(receiver, "answer")]
+            except BaseException as error:
+                errors.append(repr(error))
+            ready.release()
+            go.wait()
+
+        threads = [threading.Thread(target=send) for _ in range(1000)]
+        for thread in threads:
+            thread.start()
+            ready.acquire()
+        say(errors, len(os.listdir("/proc/self/fd")) < 20)
+        go.set()
+        """
+    )
+    assert said == "[] True\n"
+
+
+@pytest.mark.parametrize("when", ["first", "later"])
+def test_fork_in_a_receiver(run_alike: Callable[..., str], when: str) -> None:
+    """Or after a send: the child sends at once."""
+    run_alike(
+        f"""
+        async def receiver(**kwargs):
+            return await sync_to_async(str)("answer")
+
+        made = signal_for(receiver)
+        if {when!r} == "later":
+            say(answers(made.send(Sender)))
+
+        def fork(**kwargs):
+            if not os.fork():
+                say("child", answers(made.send(Sender)))
+                os._exit(4)
+            return os.waitstatus_to_exitcode(os.wait()[1])
+
+        async def forking(**kwargs):
+            return await sync_to_async(fork)()
+
+        say("parent", answers(signal_for(forking).send(Sender)), fork())
+        say(answers(made.send(Sender)))
+        """
+    )
+
+
+def test_a_fork_after_a_send_warns_of_nothing(run_alike: Callable[..., str]) -> None:
+    """A thread that was kept would have Python warn of deadlocks."""
+    run_alike(
+        """
+        async def receiver(**kwargs):
+            pass
+
+        signal_for(receiver).send(Sender)
+        for _ in range(100):
+            if threading.active_count() == 1:
+                break
+            time.sleep(0.01)
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+        say(threading.active_count())
+        """,
+        "-W",
+        "error",
+    )
+
+
+def test_what_receivers_keep_by_thread_context_and_loop(
+    run_alike: Callable[..., str],
+) -> None:
+    """Every send has a thread and a loop of its own."""
+    said = run_alike(
+        """
+        data = threading.local()
+        variable = contextvars.ContextVar("variable", default="nothing")
+        clients = weakref.WeakKeyDictionary()
+        class Client: pass
+        class Closes:
+            def __del__(self): say("closed")
+
+        async def receiver(number, **kwargs):
+            loop = asyncio.get_running_loop()
+            found = hasattr(data, "number"), variable.get(), loop in clients
+            data.number = number
+            data.connection = Closes()
+            variable.set(number)
+            clients[loop] = Client()
+            try:
+                loop.add_signal_handler(signal.SIGTERM, print)
+            except (RuntimeError, ValueError) as error:
+                refused = type(error).__name__
+            return found, refused, threading.current_thread() is threading.main_thread()
+
+        made = signal_for(receiver)
+        for number in range(3):
+            say(answers(made.send(Sender, number=number)))
+            time.sleep(0.05)
+        say(signal.getsignal(signal.SIGTERM))
+        """
+    )
+    assert said.count("(False") == 3
+
+
+def test_what_threads_inherit(run_alike: Callable[..., str]) -> None:
+    """From the sender: blocked signals, and functions that trace."""
+    run_alike(
+        """
+        async def receiver(**kwargs):
+            return signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+        made = signal_for(receiver)
+        say(answers(made.send(Sender)))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        say(answers(made.send(Sender)))
+        seen = set()
+        threading.setprofile(lambda frame, *args: seen.add(frame.f_code.co_name))
+        made.send(Sender)
+        say("receiver" in seen)
+        """
+    )
+
+
+def test_sqlite_over_an_await(run_alike: Callable[..., str]) -> None:
+    run_alike(
+        """
+        import sqlite3
+
+        async def receiver(**kwargs):
+            connection = sqlite3.connect(":memory:")
+            await asyncio.sleep(0.001)
+            await sync_to_async(str)()
+            try:
+                return connection.execute("SELECT 1").fetchone()
+            finally:
+                connection.close()
+
+        say(answers(signal_for(receiver).send(Sender)))
+        """
+    )
+
+
+def test_current_task_is_known(run_alike: Callable[..., str]) -> None:
+    run_alike(
+        """
+        async def receiver(**kwargs):
+            return asyncio.current_task() in asyncio.all_tasks()
+
+        made = signal_for(receiver)
+        say(answers(made.send(Sender)), answers(made.send_robust(Sender)))
+        """
+    )
+
+
+GREENLETS = {
+    "gevent": (
+        "import gevent.monkey; gevent.monkey.patch_all()",
+        "import gevent; from gevent import joinall as wait, sleep as switch, spawn",
+    ),
+    "eventlet": (
+        """
+        import warnings; warnings.simplefilter("ignore")
+        import eventlet; eventlet.monkey_patch()
+        """,
+        """
+        import warnings; warnings.simplefilter("ignore")
+        import eventlet
+        spawn, switch = eventlet.spawn, eventlet.sleep
+        def wait(greenlets):
+            for greenlet in greenlets: greenlet.wait()
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GREENLETS)
+@pytest.mark.parametrize("patched", [False, True])
+@pytest.mark.parametrize("receiver", ["switches", "sleeps", "synchronous"])
+def test_greenlets(
+    run_alike: Callable[..., str], kind: str, patched: bool, receiver: str
+) -> None:
+    """With the extension in use, if it's there."""
+    pytest.importorskip(kind)
+    patch, names = GREENLETS[kind]
+    run_alike(
+        textwrap.dedent(names)
+        + textwrap.dedent(
+            f"""
+            notes = []
+
+            async def switches(number, **kwargs):
+                notes.append(number)
+                switch(0.01)
+                return number
+
+            async def sleeps(number, **kwargs):
+                notes.append(number)
+                await asyncio.sleep(0.01)
+                return number
+
+            def synchronous(number, **kwargs):
+                notes.append(number)
+                switch(0.01)
+                return number
+
+            made = signal_for({receiver})
+
+            def send(number):
+                try:
+                    [(_, answer)] = made.send(Sender, number=number)
+                except BaseException as error:
+                    answer = type(error).__name__
+                notes.append(("answer", answer))
+
+            wait([spawn(send, number) for number in range(3)])
+            say(notes)
+            """
+        ),
+        before=patch if patched else "",
+    )

@@ -1,0 +1,15 @@
+import os
+from pathlib import Path
+
+from django.apps import AppConfig
+from django.conf import settings
+
+
+class DeliveryConfig(AppConfig):
+    name = "tests.delivery"
+
+    def ready(self):
+        from . import tasks  # noqa: F401
+
+        # Killing a process that is still starting would prove nothing.
+        Path(settings.DELIVERY_FOLDER, f"ready-{os.getpid()}").touch()

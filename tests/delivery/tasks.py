@@ -1,0 +1,24 @@
+from django.conf import settings
+from django.db.models.signals import post_save
+
+from altdispatch.tasks import task_receiver
+
+from .models import Done, Order
+
+try:
+    if settings.DELIVERY_ENGINE == "rq":
+        # Its backend is one of that package, on every release.
+        raise ImportError
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+
+
+def number_of(instance, **kwargs):
+    return {"number": instance.number}
+
+
+@task_receiver(post_save, Order, payload=number_of, when=settings.DELIVERY_WHEN)
+@task()
+def deliver(number):
+    Done.objects.create(number=number)
