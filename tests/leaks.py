@@ -287,9 +287,23 @@ def edit(make: Make) -> None:
 def replace_methods(make: Make) -> None:
     signal = make()
     signal.connect(receive)
-    signal._live_receivers = lambda sender: ([receive], [])
-    signal.send(Sender)
-    signal.has_listeners(Sender)
+    kept: list[Any] = [receive]
+    for found in (
+        ([receive], []),
+        (kept, []),
+        ((receive,), ()),
+        ([], [receive_async]),
+        ([fail], [receive_async]),
+        [[receive], []],
+        ([receive, None], []),
+        None,
+    ):
+        signal._live_receivers = lambda sender, found=found: copy.copy(found)
+        for method in (signal.send, signal.send_robust, signal.has_listeners):
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                method(Sender)
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                method(sender=Sender)
     del signal._live_receivers
     signal.send(Sender)
 

@@ -98,6 +98,10 @@ def disconnect(signal): signal.disconnect(receivers[7], sender=Sender)
 def edit(signal): signal.receivers.reverse(); signal.send(Sender)
 def forget(signal): signal.sender_receivers_cache.clear(); signal.send(Sender)
 
+def replace(signal):
+    original = signal._live_receivers
+    signal._live_receivers = lambda sender: original(sender)
+
 def check(signal, allowed):
     "It works as ever afterwards."
     for _ in range(2):
@@ -247,6 +251,8 @@ def comprehend_without_memory() -> str:
         ("disconnect", "send_again"),
         ("edit", "send_again"),
         ("forget", "send_again"),
+        ("send_again", "replace"),
+        ("ask", "replace"),
     ],
 )
 def test_every_allocation_fails_in_turn(run_python, do, prepare, caching):

@@ -316,22 +316,21 @@ def test_what_it_does_counts_from_the_next_send_on(assert_same, caching, where, 
         signal, target = make(Signal, caching, where)
         seen = []
 
-        def three(**kwargs):
-            return "three"
+        others = [lambda **kwargs: "three"]
 
         def change(original, sender):
             found = original(sender)
             if not seen:
                 seen.append("changed")
                 signal.disconnect(one, sender=Sender)
-                signal.connect(three)  # noqa: F821 - deleted further down
+                signal.connect(others[0])
                 seen.append(use(signal, how))
             return found
 
         with replaced(target, change):
             seen += [use(signal, how), use(signal, how)]
         seen = [describe(each) for each in seen]
-        del three
+        others.clear()
         gc.collect()
         return seen, use(signal, how)
 
