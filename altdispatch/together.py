@@ -36,8 +36,7 @@ MOST_NESTED = 10
 
 
 class _FirstSteps(threading.local):
-    """What is known of the first steps that this thread is making."""
-
+    # What is known of those that this thread is making.
     nested = 0
     generators = 0
 
@@ -81,9 +80,7 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
 run_together = _run_early if CAN_START_EARLY else run_by_django
 
 
-def _can_start_early(
-    loop: asyncio.AbstractEventLoop, sender: asyncio.Task[Any]
-) -> bool:
+def _can_start_early(loop: Any, sender: asyncio.Task[Any]) -> bool:
     """Return whether a program could only tell by the time of the first steps."""
     return (
         stock._run_parallel is _run_parallel
@@ -149,10 +146,7 @@ def start(
 
 
 def _count_generators() -> None:
-    """Have this thread count the asynchronous generators that it begins.
-
-    That is for as long as the loop runs, which sets the hook back.
-    """
+    """Count those that this thread begins, until its loop sets the hook back."""
     hook: Any = sys.get_asyncgen_hooks().firstiter
     if type(hook) is not partial or hook.func is not _count_generator:
         sys.set_asyncgen_hooks(firstiter=partial(_count_generator, hook))
@@ -174,10 +168,7 @@ run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
 
 class _Outcome(asyncio.Future[None]):
-    """Stands for a task that is done: the group is told of it in the next turn.
-
-    Some releases of Python would have the group act on such a task at once.
-    """
+    """Stands for a task that is done: the group learns of it in the next turn."""
 
     def set_name(self, name: object) -> None:
         pass
@@ -198,18 +189,9 @@ class _Group:
     unless it comes from a receiver, and is ahead itself.
     """
 
-    def __init__(
-        self,
-        task: asyncio.Task[Any],
-        awaitables: Sequence[Awaitable[Any]],
-        results: list[Any],
-        fatal: list[BaseException],
-        loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context,
-    ) -> None:
-        self.arguments = awaitables, results, fatal, loop, context
-        self.fatal = fatal
-        self.loop = loop
+    def __init__(self, task: asyncio.Task[Any], *arguments: Any) -> None:
+        self.arguments: Any = arguments
+        _, _, self.fatal, self.loop, _ = self.arguments
         self.tasks: list[asyncio.Task[Any]] = []
         self.error: BaseException | None = None
         self.running = self.run(task)
@@ -219,18 +201,18 @@ class _Group:
         self.awaited = self.future
         self._asyncio_future_blocking = True
         self.add_done_callback: Any = (
-            self.leave_loop if fatal else self.awaited.add_done_callback
+            self.leave_loop if self.fatal else self.awaited.add_done_callback
         )
 
     async def run(self, task: asyncio.Task[Any]) -> None:
         """Start the rest of the receivers, and wait for all from ``task`` on."""
-        awaitables, results, *_, context = self.arguments
+        awaitables, results, fatal, loop, context = self.arguments
         try:
             async with asyncio.TaskGroup() as group:
                 join = partial(self.join, group)
                 join(task)
                 if len(results) < len(awaitables):
-                    start(*self.arguments, join)
+                    start(awaitables, results, fatal, loop, context, join)
                 # Those that come after an error that ends the loop, before they start.
                 for position in range(len(results), len(awaitables)):
                     results.append(None)
@@ -251,14 +233,10 @@ class _Group:
             group.create_task(member)
         finally:
             self.loop.set_task_factory(None)
-        # Python 3.13 has renamed it.
-        member.set_name(name)
+        member.set_name(name)  # Python 3.13 has changed it.
         if member is not task:
             error = None if task.cancelled() else task.exception()
-            if error is None:
-                member.set_result(None)
-            else:
-                member.set_exception(error)
+            member.set_result(None) if error is None else member.set_exception(error)
 
     def throw(self, error: BaseException) -> None:
         """Throw an error into the group, which may end with it, or wait again."""
@@ -271,13 +249,11 @@ class _Group:
         except BaseException as raised:
             self.error = raised
 
-    # What the sender's task asks of a future.
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
+    def get_loop(self) -> Any:
         return self.loop
 
     def result(self) -> None:
-        pass
+        """Have the sender's task go on."""
 
     def cancel(self, msg: Any = None) -> bool:
         if self.awaited.done():

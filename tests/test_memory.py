@@ -178,9 +178,7 @@ async def main():
         _testcapi.set_nomemory(number, number + 1)
         try:
             coroutines = _speedups.make_coroutines(1, 2, {"x": 1}, [receiver] * 20)
-            task = _speedups.start(
-                coroutines, results, [], loop, context, None
-            )
+            task = _speedups.start(coroutines, results, [], loop, context, None)
         except MemoryError:
             _testcapi.remove_mem_hooks()
             failures += 1
