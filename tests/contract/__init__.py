@@ -33,6 +33,8 @@ names in ``django.dispatch.dispatcher``                   test_private_surface.p
 --------------------------------------------------------------------------------------
 identity; names imported before the swap                  test_identity.py
 threads, fork, garbage collection, shutdown               test_concurrency.py
+signals, descriptors, fork, exit, threads, greenlets      test_async_interruptions.py
+steps of asynchronous receivers and senders               test_async_steps.py
 recursion, stack                                          test_stack.py
 ========================================================  ============================
 """
