@@ -195,8 +195,10 @@ class Index:
     def take_out(self, lookup_key: LookupKey) -> int:
         """Forget the entry with ``lookup_key``, which is known; return its position."""
         assert self.by_key is not None
-        serial = self.by_key.pop(lookup_key)
-        position = serial - self.first - bisect_left(self.gone, serial)
+        serial: int = self.by_key.pop(lookup_key)
+        position = serial - self.first
+        if self.gone:
+            position -= bisect_left(self.gone, serial)
         self._forget(serial, lookup_key[1])
         return position
 
@@ -301,12 +303,18 @@ def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
 
     The caller lets go of it when the lock is released.
     """
-    index = _find_index(signal)
     receivers: Any = signal.receivers
+    index: Any = receivers.memory if type(receivers) is Receivers else None
+    if type(index) is not Index or index.length != len(receivers):
+        # As find_index() says, without the calls: this is to be no slower than a scan
+        # that finds the entry at the front.
+        del receivers  # It would count as another reference.
+        index = _find_index(signal)
+        receivers = signal.receivers
     if (
         index is not None
         and index.by_key is not None
-        and hashes_as_it_compares(lookup_key[0])
+        and (type(lookup_key[0]) is int or hashes_as_it_compares(lookup_key[0]))
     ):
         if lookup_key not in index.by_key:
             return None
@@ -314,7 +322,7 @@ def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
         entry: Entry = receivers[position]
         if entry[0] == lookup_key:
             list.pop(receivers, position)
-            if index.is_worn():
+            if index.gone and index.is_worn():
                 receivers.memory = 0
             return entry
         # Sorted, or the like, by a function in C behind the index's back.
