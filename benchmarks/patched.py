@@ -86,7 +86,7 @@ def under_sentry(spans: bool, prepare: Preparation) -> Iterator[Body]:
             with sentry_sdk.start_transaction(name="/"):
                 return body.time(loops)
 
-        yield Body(time=time, answer=body.answer)
+        yield Body(time=time, answer=body.answer, plain=body.plain)
 
 
 def with_wrapper(when: str, is_first: bool) -> Iterator[Row]:
