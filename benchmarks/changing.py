@@ -206,7 +206,7 @@ WORK = {
         for use in ("", ", connect and send")
         for kind, caching in {"caching": True, "not caching": False}.items()
     },
-    "send, not caching, an RLock": reentrant_lock,
+    "a signal with an RLock, not caching, one send": reentrant_lock,
 }
 
 ROWS = [Row(name, partial(doing, make)) for name, make in WORK.items()]

@@ -17,6 +17,7 @@ import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.conf import settings
+from django.contrib import admin
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -36,6 +37,10 @@ from .system.shop.models import Book, Product, Tag
 # Its table isn't among those that the other tests migrate.
 with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "django_tasks_db"]):
     from django_tasks_db.models import DBTaskResult
+
+    # Its admin would be on the site of other tests, whose projects don't have the app.
+    if admin.site.is_registered(DBTaskResult):
+        admin.site.unregister(DBTaskResult)
 
 try:
     from django.tasks import task

@@ -24,13 +24,9 @@ from asgiref.sync import markcoroutinefunction, sync_to_async
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from altdispatch import bridges
 from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 from ..implementations import IMPLEMENTATIONS
-
-# From Python 3.14, each thread lists the tasks that were made in it.
-IN_THREADS_OWN_TASKS = sys.version_info >= (3, 14)
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 local = asgiref.local.Local()
@@ -548,16 +544,11 @@ def seen(
 def test_programs(
     implementation: str,
     asyncio_debug: Callable[[bool], None],
-    request: pytest.FixtureRequest,
     how: str,
     kind: str,
     debug: bool,
 ) -> None:
     asyncio_debug(debug)
-    is_bridged = how in ("send", "send_robust") and bridges.CAN_RUN_HERE
-    if is_bridged and kind == "unordered" and not debug and IN_THREADS_OWN_TASKS:
-        reason = "the task of a receiver that has waited is not among all_tasks()"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     ours = IMPLEMENTATIONS[implementation].Signal
     steps, most = KINDS[kind]
     if kind == "unordered" and not how.startswith("a"):
