@@ -23,6 +23,11 @@ ROOT = Path(__file__).parent.parent
 collect_ignore = ["downstream"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests to run at once: half of them wait for other processes."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
