@@ -277,7 +277,8 @@ print(failures, min(after - before for before, after in zip(counts, counts[1:]))
         raise
     failures, leaked = map(int, output.split())
     # To ask a signal that doesn't cache takes no memory.
-    assert failures > 0 or (do == "ask" and not caching)
+    # Where nothing is allocated, or only what an interpreter has kept, nothing fails.
+    assert failures > 0 or (do in ("ask", "disconnect") and not caching)
     # Where there's no memory, Python 3.11 leaks, and 3.12 does while connecting, with
     # plain Python as well.
     python_leaks = sys.version_info < (3, 13 if do.startswith("connect") else 12)
@@ -336,6 +337,7 @@ for make in (with_one_receiver, with_many_receivers):
 def test_what_signals_and_receivers_take(run_python, monkeypatch, pure):
     """Compared with stock: a signal with one receiver, and one of many receivers."""
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", pure)
+    monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     *signals, plain, caching = map(float, run_python(MEASURE).split())
     assert max(signals) <= 1.5
     # Up to Django 5.2, an entry takes less: it has no reference to its sender.

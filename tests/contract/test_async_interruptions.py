@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -76,7 +77,11 @@ def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
             )
             # Not where in the code something failed, nor in which process.
             errors = [
-                line.replace(str(tmp_path), "")
+                re.sub(
+                    r"^\S+:[0-9]+: (?=\w+Warning: )",
+                    "",
+                    line.replace(str(tmp_path), ""),
+                )
                 for line in process.stderr.splitlines()
                 if line
                 and not line.startswith((" ", "Traceback"))
