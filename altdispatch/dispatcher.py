@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from . import receivers as routing
 from .releases import (
-    OUTLIVES_CONNECT,
+    REFERENCES_REPORT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
@@ -109,16 +109,19 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner: Any = None
+        owner = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
-            if OUTLIVES_CONNECT:
-                owner = receiver  # noqa: F841 - it holds the receiver.
-            # The reference reports the death, also where Django has a finalizer do it:
-            # that would stay when the receiver is disconnected, and keep the signal.
-            receiver = kind(receiver, report)
+            if REFERENCES_REPORT:
+                receiver = kind(receiver, report)
+            else:
+                owner = receiver
+                if kind is weakref.WeakMethod:
+                    owner = owner.__self__
+                receiver = kind(receiver)
+                weakref.finalize(owner, report)
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None

@@ -5,13 +5,11 @@ gives the reasons and names the tests.
 """
 
 import asyncio
-import gc
 import inspect
 import logging
 import sys
 import traceback
 import warnings
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -24,7 +22,6 @@ from django.dispatch import Signal
 
 import altdispatch
 from altdispatch.receivers import Receivers
-from altdispatch.releases import RELEASE
 from altdispatch.together import CAN_START_EARLY
 
 from .implementations import COUNTS_REFERENCES
@@ -61,11 +58,6 @@ def receive(**kwargs):
     return "received"
 
 
-class Holder:
-    def receive(self, **kwargs):
-        return "received"
-
-
 def fail(**kwargs):
     raise ValueError("no")
 
@@ -78,32 +70,6 @@ def frames_below(function):
         frames.append((frame.f_code.co_filename, frame.f_code.co_name))
         frame = frame.f_back
     return frames
-
-
-# Memory
-
-
-@pytest.mark.skipif(RELEASE >= (6, 1), reason="Django 6.1 leaves none either")
-def test_connect_leaves_no_finalizer(outcomes):
-    def scenario():
-        before = set(weakref.finalize._registry)
-        signal, dropped = Signal(), Signal()
-        for one in (signal, dropped):
-            one.connect(receive)
-            one.connect(holder.receive)
-        callback = signal.receivers[0][1].__callback__
-        assert signal.disconnect(receive)
-        assert signal.disconnect(holder.receive)
-        one, dropped = None, weakref.ref(dropped)
-        gc.collect()
-        left = [each for each in weakref.finalize._registry if each not in before]
-        is_kept = dropped() is not None
-        for each in left:
-            each.detach()
-        return len(left), is_kept, callback is not None
-
-    holder = Holder()
-    assert outcomes(scenario) == ((4, True, False), (0, False, True))
 
 
 # Types

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from altdispatch import implementations
-from altdispatch.releases import WATCHES_SENDERS
+from altdispatch.releases import REFERENCES_REPORT, WATCHES_SENDERS
 
 from .conftest import ROOT
 
@@ -282,7 +282,9 @@ print(failures, min(after - before for before, after in zip(counts, counts[1:]))
     # Where there's no memory, Python 3.11 leaks, and 3.12 does while connecting, with
     # plain Python as well.
     python_leaks = sys.version_info < (3, 13 if do.startswith("connect") else 12)
-    assert leaked <= 0 or python_leaks
+    # Up to Django 6.0, connecting makes a finalizer, and one half made is left over.
+    django_leaks = "connect" in do and not REFERENCES_REPORT
+    assert leaked <= 0 or python_leaks or django_leaks
 
 
 MEASURE = """
