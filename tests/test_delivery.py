@@ -10,6 +10,11 @@ import pytest
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.skipif(
+    sys.implementation.name == "pypy",
+    reason="its sqlite3 can't commit while a cursor of Django's isn't collected",
+)
+
 # Imported at the start of every process that has it on its path.
 LOSES_A_TASK = """
 import altdispatch.tasks

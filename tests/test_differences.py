@@ -119,6 +119,7 @@ def test_a_list_that_is_held_keeps_its_type_after_uninstall(swapped):
 # Edits that the list cannot see
 
 
+@needs_counts
 def test_an_edit_by_an_unbound_list_method_is_not_noticed(outcomes):
     def scenario():
         signal = Signal(use_caching=True)

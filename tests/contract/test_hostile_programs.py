@@ -637,6 +637,9 @@ WAYS = {
 @pytest.mark.skipif(sys.platform == "win32", reason="its stacks have other sizes")
 @pytest.mark.parametrize("kib", [128, 256, 512, 768, 2048])
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy", reason="PyPy crashes there with stock, too"
+)
 def test_small_stacks(run_python, implementation, way, kib):
     """The recursion ends by itself, after as many levels as there is room for."""
     if implementation == "python" and kib < (512 if way == "instances" else 256):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 
 import pytest
@@ -257,6 +258,9 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
     assert after[0] - before[0] < 50
 
 
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy", reason="lists stay plain without counts"
+)
 def test_million_connections_leave_nothing(Signal, caching):
     """Neither do receivers that come and go, though many never leave."""
     signal = Signal(use_caching=caching)
