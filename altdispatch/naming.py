@@ -28,12 +28,22 @@ from typing import Any
 from django.dispatch import Signal
 
 # What a program can't override: it's what these types themselves do.
-read_class: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
-read_mro: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
+_read_class: Callable[[type], Mapping[str, Any] | None] = vars(type)["__dict__"].__get__
+_read_mro: Callable[[type], tuple[type, ...] | None] = vars(type)["__mro__"].__get__
 _read_module: Callable[[ModuleType], dict[str, Any] | None]
 _read_module = vars(ModuleType)["__dict__"].__get__
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _WRITTEN_IN_C = (GetSetDescriptorType, MemberDescriptorType)
+
+
+def read_class(cls: type) -> Mapping[str, Any]:
+    """Return what a class defines itself: nothing if Python has cleared it."""
+    return _read_class(cls) or {}
+
+
+def read_mro(cls: type) -> tuple[type, ...]:
+    """Return a class and its bases, in the order in which attributes are found."""
+    return _read_mro(cls) or ()
 
 
 def dotted(what: Any) -> str:
