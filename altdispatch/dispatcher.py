@@ -117,7 +117,7 @@ class Signal(django.dispatch.Signal):
             if REFERENCES_REPORT:
                 receiver = kind(receiver, report)
             else:
-                owner = receiver
+                owner: Any = receiver
                 if kind is weakref.WeakMethod:
                     owner = owner.__self__
                 receiver = kind(receiver)
