@@ -109,7 +109,7 @@ class Signal(django.dispatch.Signal):
         report = self._flag_dead_receivers if WATCHES_SENDERS else self._remove_receiver
         # Up to 6.0, a receiver that nothing else refers to dies after this: not before,
         # as what has to be cleared then would be noticed already.
-        owner = None
+        owner: Any = None
         if weak:
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
@@ -117,7 +117,7 @@ class Signal(django.dispatch.Signal):
             if REFERENCES_REPORT:
                 receiver = kind(receiver, report)
             else:
-                owner: Any = receiver
+                owner = receiver
                 if kind is weakref.WeakMethod:
                     owner = owner.__self__
                 receiver = kind(receiver)
