@@ -123,7 +123,9 @@ def test_uninstall_leaves_signals_of_our_own_alone(Signal):
         signal.connect(each)
     altdispatch.install()
     altdispatch.uninstall()
-    assert type(signal.receivers) is altdispatch.receivers.Receivers
+    # Without counts of references, another reference to the list may edit it.
+    kind = altdispatch.receivers.Receivers if COUNTS_REFERENCES else list
+    assert type(signal.receivers) is kind
 
 
 @pytest.mark.usefixtures("clean")

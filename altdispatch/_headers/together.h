@@ -232,7 +232,7 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     if (!is_there(state)) {
         return NULL;
     }
-    PyObject *values;
+    PyObject *values = NULL;
     keyword_call call = {.signal = args[0], .sender = args[1]};
     /* A patched look-up may have found them in something that isn't a list. */
     int begun = PyList_CheckExact(args[3])
