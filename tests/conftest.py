@@ -92,9 +92,14 @@ def swapped(implementation: str) -> Iterator[None]:
 def no_classes_of_other_tests() -> None:
     """Collect the classes of signals that earlier tests made, as checks report them."""
     for _ in range(3):  # PyPy may need it more than once.
-        classes = django.dispatch.Signal.__subclasses__()
-        if any("<locals>" in cls.__qualname__ for cls in classes):
+        if _is_class_of_a_test_left():
             gc.collect()
+
+
+def _is_class_of_a_test_left() -> bool:
+    # In a function of its own, which keeps none of them.
+    classes = django.dispatch.Signal.__subclasses__()
+    return any("<locals>" in cls.__qualname__ for cls in classes)
 
 
 @pytest.fixture(autouse=True)
