@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import subprocess
@@ -89,17 +88,15 @@ def swapped(implementation: str) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_classes_of_other_tests() -> None:
-    """Collect the classes of signals that earlier tests made, as checks report them."""
-    for _ in range(3):  # PyPy may need it more than once.
-        if _is_class_of_a_test_left():
-            gc.collect()
+def no_patched_classes_of_other_tests() -> None:
+    """Undo what earlier tests' classes of signals override, as checks report it.
 
-
-def _is_class_of_a_test_left() -> bool:
-    # In a function of its own, which keeps none of them.
-    classes = django.dispatch.Signal.__subclasses__()
-    return any("<locals>" in cls.__qualname__ for cls in classes)
+    They wait to be collected, and PyPy keeps some for good.
+    """
+    for cls in django.dispatch.Signal.__subclasses__():
+        for name in ("_live_receivers", "_clear_dead_receivers"):
+            if "<locals>" in cls.__qualname__ and name in vars(cls):
+                delattr(cls, name)
 
 
 @pytest.fixture(autouse=True)
