@@ -14,6 +14,7 @@ import django.dispatch
 import pytest
 
 import altdispatch
+from altdispatch.naming import find_subclasses
 
 from .implementations import IMPLEMENTATIONS
 
@@ -93,9 +94,11 @@ def no_patched_classes_of_other_tests() -> None:
 
     They wait to be collected, and PyPy keeps some for good.
     """
-    for cls in django.dispatch.Signal.__subclasses__():
-        for name in ("_live_receivers", "_clear_dead_receivers"):
-            if "<locals>" in cls.__qualname__ and name in vars(cls):
+    for cls in find_subclasses(django.dispatch.Signal):
+        module = sys.modules.get(cls.__module__)
+        of_a_test = cls.__module__.startswith("tests.")
+        if of_a_test and getattr(module, cls.__qualname__, None) is not cls:
+            for name in {"_live_receivers", "_clear_dead_receivers"} & {*vars(cls)}:
                 delattr(cls, name)
 
 
