@@ -22,7 +22,6 @@ TESTS = [
     "tests/test_command_line.py",
     "tests/test_implementations.py",
     "tests/test_pytest_plugin.py",
-    "tests/test_swap.py",
     "tests/test_utils.py",
 ]
 NO_COMPILER = {"CC": "false", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"}
