@@ -51,7 +51,9 @@ def check(
     print(f"{archive.name}:", status, flush=True)
     if variables is NO_COMPILER:
         assert "the extension was not built: when altdispatch was installed" in status
-    run(source, python, "-m", "pytest", "-q", "-n", "auto", *TESTS, show=True)
+    # Without the extension, the checks warn of that where these tests expect nothing.
+    tests = TESTS if variables is NO_COMPILER else [*TESTS, "tests/test_swap.py"]
+    run(source, python, "-m", "pytest", "-q", "-n", "auto", *tests, show=True)
 
 
 def run(folder: Path, *command: str | Path, show: bool = False) -> str:
