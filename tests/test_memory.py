@@ -68,6 +68,8 @@ import gc, sys, traceback
 import _testcapi
 import altdispatch
 
+gc.disable()  # Where it has no memory, it says so.
+
 class Sender:
     pass
 
@@ -162,6 +164,7 @@ import asyncio, contextvars, gc, logging, warnings
 import _testcapi
 from altdispatch import _speedups
 
+gc.disable()  # Where it has no memory, it says so.
 warnings.simplefilter("ignore")  # What isn't started is never awaited.
 logging.disable()  # Of a task that has its error, and is lost.
 

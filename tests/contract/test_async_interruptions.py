@@ -338,8 +338,9 @@ def test_what_receivers_keep_by_thread_context_and_loop(
         variable = contextvars.ContextVar("variable", default="nothing")
         clients = weakref.WeakKeyDictionary()
         class Client: pass
+        closed = []
         class Closes:
-            def __del__(self): say("closed")
+            def __del__(self): closed.append(True)
 
         async def receiver(number, **kwargs):
             loop = asyncio.get_running_loop()
@@ -357,7 +358,12 @@ def test_what_receivers_keep_by_thread_context_and_loop(
         made = signal_for(receiver)
         for number in range(3):
             say(answers(made.send(Sender, number=number)))
-            time.sleep(0.05)
+            # What a thread keeps goes with it, a moment after the send.
+            for _ in range(1000):
+                if len(closed) > number:
+                    break
+                time.sleep(0.01)
+            say(len(closed))
         say(signal.getsignal(signal.SIGTERM))
         """
     )
