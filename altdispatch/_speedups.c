@@ -447,10 +447,6 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("lend($module, function, is_lent, /)\n--\n\n"
                "Have Django's own _live_receivers() called as ours, or no longer.")},
 #endif
-    {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
-     METH_FASTCALL,
-     PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
-               "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
      PyDoc_STR(
          "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"

@@ -39,11 +39,7 @@ def implementation(
     """
     chosen = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
-    for module, name in [
-        (altdispatch.dispatcher, "make_coroutines"),
-        (altdispatch.together, "start"),
-    ]:
-        monkeypatch.setattr(module, name, getattr(chosen, name))
+    monkeypatch.setattr(altdispatch.together, "start", chosen.start)
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
     monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     return chosen.name

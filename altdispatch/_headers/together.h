@@ -3,7 +3,6 @@
 #ifndef ALTDISPATCH_TOGETHER_H
 #define ALTDISPATCH_TOGETHER_H
 
-#include "call.h"
 #include "state.h"
 
 #define MOST_NESTED 10
@@ -195,61 +194,6 @@ static PyType_Spec run_spec = {
         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = run_slots,
 };
-
-/* Call each receiver, and return a list of the coroutines; NULL with an error. */
-static PyObject *
-call_each(keyword_call *call, PyObject *receivers)
-{
-    PyObject *coroutines = PyList_New(0);
-    if (coroutines == NULL || set_out_arguments(call) < 0) {
-        Py_XDECREF(coroutines);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
-        PyObject *coroutine = call_receiver(call, receiver);
-        Py_DECREF(receiver);
-        if (coroutine == NULL || PyList_Append(coroutines, coroutine) < 0) {
-            Py_XDECREF(coroutine);
-            Py_DECREF(coroutines);
-            return NULL;
-        }
-        Py_DECREF(coroutine);
-    }
-    return coroutines;
-}
-
-/* `def make_coroutines(signal, sender, named, receivers)` */
-static PyObject *
-speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    module_state *state = PyModule_GetState(module);
-    if (count != 4 || !PyDict_Check(args[2])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "make_coroutines() takes two objects, a dict and receivers");
-        return NULL;
-    }
-    if (!is_there(state)) {
-        return NULL;
-    }
-    PyObject *values = NULL;
-    keyword_call call = {.signal = args[0], .sender = args[1]};
-    /* A patched look-up may have found them in something that isn't a list. */
-    int begun = PyList_CheckExact(args[3])
-                    ? begin_call_of_dict(state, &call, args[2], &values)
-                    : 0;
-    if (begun < 0) {
-        return NULL;
-    }
-    if (begun == 0) {
-        return PyObject_Vectorcall(state->owned.make_coroutines, args, (size_t)count,
-                                   NULL);
-    }
-    PyObject *coroutines = call_each(&call, args[3]);
-    end_call(&call);
-    Py_DECREF(values);
-    return coroutines;
-}
 
 /* Return a new one, or NULL with an error. */
 static PyObject *
