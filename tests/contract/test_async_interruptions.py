@@ -78,7 +78,7 @@ def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
             # Not where in the code something failed, nor in which process.
             errors = [
                 re.sub(
-                    r"^\S+:[0-9]+: (?=\w+Warning: )",
+                    r"^.+?:[0-9]+: (?=\w+Warning: )",
                     "",
                     line.replace(str(tmp_path), ""),
                 )
