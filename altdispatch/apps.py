@@ -13,8 +13,9 @@ class AltdispatchConfig(AppConfig):
     name = "altdispatch"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401
+        from . import checks, lost  # noqa: F401
 
+        lost.watch()
         install(force=get_options()["FORCE"])
 
 

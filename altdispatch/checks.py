@@ -12,6 +12,7 @@ from django.dispatch import Signal
 
 from . import implementations
 from .listing import find_repeated, find_task_receivers
+from .lost import find_lost
 from .naming import find_importable_signals
 from .swap import find_patched, is_installed, read_source
 
@@ -68,6 +69,26 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
             ),
             id="altdispatch.W002",
         )
+    ]
+
+
+@register
+def check_receivers_live(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of receivers that died before the apps were ready."""
+    return [
+        Warning(
+            f"{lost.signal or 'A signal'} has lost {lost.receiver} ({lost.kind}): it "
+            "was connected weakly"
+            + (f" at {lost.file}:{lost.line}" if lost.file else "")
+            + ", and nothing else refers to it. It is never called.",
+            hint=(
+                "Connect it with weak=False, or keep a reference to it for as long as "
+                "it is to be called."
+            ),
+            id="altdispatch.W005",
+        )
+        for lost in find_lost()
+        if lost.receiver is not None
     ]
 
 

@@ -31,6 +31,10 @@ _make_id = getattr(stock, "_make_id", None)
 # Its get() is spelt out where it counts: for the attribute, the type must be Any.
 _CACHE_TYPE: Any = weakref.WeakKeyDictionary
 
+#: Has noted what is connected weakly, and what died: altdispatch.lost, while the apps
+#: are loaded.
+watcher: Any = None
+
 Receiver = Callable[..., Any]
 Responses = list[tuple[Receiver, Any]]
 F = TypeVar("F", bound=Receiver)
@@ -115,13 +119,16 @@ class Signal(django.dispatch.Signal):
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
             if REFERENCES_REPORT:
-                receiver = kind(receiver, report)
+                reference = kind(receiver, report)
             else:
                 owner = receiver
                 if kind is weakref.WeakMethod:
                     owner = owner.__self__
-                receiver = kind(receiver)
+                reference = kind(receiver)
                 weakref.finalize(owner, report)
+            if watcher is not None:
+                watcher.note(self, receiver, reference)
+            receiver = reference
         entry: routing.Entry
         if WATCHES_SENDERS:
             sender_ref = None
@@ -290,6 +297,8 @@ class Signal(django.dispatch.Signal):
         # The caller holds the lock.
         if self._dead_receivers:
             self._dead_receivers = False
+            if watcher is not None:
+                watcher.note_dead(self)
             routing.drop_dead(self)
 
     def _live_receivers(self, sender: Any) -> tuple[list[Receiver], list[Receiver]]:
@@ -356,7 +365,7 @@ def _wait_for(
 
     async def asend() -> Iterable[tuple[Receiver, Any]]:
         if method == "send":
-            coroutines = make_coroutines(signal, sender, named, receivers)
+            coroutines = _make_coroutines(signal, sender, named, receivers)
         else:
             coroutines = _make_robust_coroutines(
                 signal, sender, named, receivers, method
@@ -373,7 +382,7 @@ async def _answer(
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
     sync_receivers, async_receivers = signal._live_receivers(sender)
-    make = make_coroutines if method == "asend" else _make_robust_coroutines
+    make = _make_coroutines if method == "asend" else _make_robust_coroutines
     if SYNC_RECEIVERS_FIRST:
         responses = []
         if sync_receivers:
@@ -483,7 +492,7 @@ def is_any_found(found: Any) -> bool:
     return bool(sync_receivers) or bool(async_receivers)
 
 
-def make_coroutines(
+def _make_coroutines(
     signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
 ) -> list[Any]:
     """Call asynchronous receivers, and return what is to be awaited."""
@@ -497,7 +506,7 @@ def _make_robust_coroutines(
     receivers: list[Receiver],
     method: str = "asend_robust",
 ) -> list[Any]:
-    """Do what ``make_coroutines()`` does, with errors as results."""
+    """Do what ``_make_coroutines()`` does, with errors as results."""
 
     async def asend_and_wrap_exception(receiver: Receiver) -> Any:
         try:

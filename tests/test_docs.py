@@ -134,9 +134,8 @@ class Reader:
             file.write(code)
 
     def add_apps(self, path: str, code: str) -> None:
-        """Put what follows the dots into a list of apps at the end of settings."""
-        *_, added = code.partition("...,")
-        self.append(path, f"INSTALLED_APPS += [{added}")
+        """Add to the apps of settings; the dots stand for those that are there."""
+        self.append(path, code.replace("...", "*INSTALLED_APPS"))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from altdispatch import status
 from altdispatch.listing import Connection, ListedSignal, list_signals
+from altdispatch.lost import LostReceiver, find_lost
 from altdispatch.profiling import Failed, Profile, Work, profile
 
 INDENT = "  "
@@ -73,6 +74,12 @@ class Command(BaseCommand):
             action="store_true",
             help="only signals that have no receivers, or none such",
         )
+        which.add_argument(
+            "--lost",
+            action="store_true",
+            help="only receivers that were connected weakly, and died while the apps "
+            "were loaded",
+        )
         add.add_argument("--json", action="store_true", help="write it as JSON")
 
         add = subparsers.add_parser(
@@ -114,7 +121,24 @@ class Command(BaseCommand):
             label = self.style.MIGRATE_LABEL(f"{name + ':':16}")
             self.stdout.write(label + value)
 
+    def tell_lost(self, options: dict[str, Any]) -> None:
+        if options["signal"] or options["sender"] or options["app"]:
+            raise CommandError("--lost takes no --signal, --sender or --app.")
+        lost = find_lost()
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(one) for one in lost], indent=2))
+            return
+        for one in lost:
+            signal = one.signal or "a signal without a name"
+            self.stdout.write(self.style.MIGRATE_HEADING(signal))
+            self.stdout.write(INDENT + _tell_lost(one))
+        if not lost:
+            self.stdout.write("No receiver is lost.")
+
     def tell_signals(self, options: dict[str, Any]) -> None:
+        if options["lost"]:
+            self.tell_lost(options)
+            return
         listed = list_signals()
         signals = _select(listed, options)
         if options["json"]:
@@ -287,6 +311,13 @@ def _row(connection: Connection) -> list[str]:
         where = f"{_shorten(connection.file)}:{connection.line}"
     sender = connection.sender or "every sender"
     return [connection.receiver, sender, where, ", ".join(details)]
+
+
+def _tell_lost(lost: LostReceiver) -> str:
+    if lost.receiver is None:
+        return "a receiver that was connected before the swap"
+    where = f"{_shorten(lost.file)}:{lost.line}" if lost.file else "unknown"
+    return f"{lost.receiver}, {lost.kind}, connected at {where}"
 
 
 def _shorten(file: str) -> str:

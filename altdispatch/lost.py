@@ -1,0 +1,159 @@
+"""Receivers that died before the project had started.
+
+They were connected weakly and held by nobody: a lambda, a local function, a partial, a
+method of an object that was dropped. While a program runs nothing says so, as with
+Django. ``manage.py check`` does, and ``manage.py altdispatch signals --lost``.
+
+While the apps are loaded, ``connect()`` has what it connects noted here. Of a receiver
+only its code is kept, or its class's name: nothing that keeps it alive or that it could
+notice.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import weakref
+from dataclasses import dataclass
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import Any
+
+import django
+from django.apps import apps
+from django.dispatch import Signal
+
+from . import dispatcher
+from .naming import dotted, find_importable_signals, name_signals, read_instance
+
+
+@dataclass(frozen=True)
+class LostReceiver:
+    """A receiver that was connected weakly, and died before the apps were ready.
+
+    Attributes:
+
+        receiver
+            Its name; None if it was connected before the swap.
+        kind
+            What it was, as ``"a lambda"``; None if it was connected before the swap.
+        signal
+            The name of the signal; None if that can't be imported.
+        file, line
+            Where it was connected; None if that can't be told.
+
+    .. versionadded:: 0.2
+    """
+
+    receiver: str | None
+    kind: str | None
+    signal: str | None
+    file: str | None
+    line: int | None
+
+
+# What is kept of a receiver: the signal, the code or the name, the kind; and the code
+# and the line that connected it.
+_Note = tuple[
+    weakref.ref[Signal], CodeType | str | None, str | None, CodeType | None, int | None
+]
+_KINDS = {
+    FunctionType: "a function",
+    MethodType: "a bound method",
+    functools.partial: "a partial",
+}
+# What connect() makes; a receiver may be of a class that is derived from these.
+_REFERENCES = (weakref.ReferenceType, weakref.WeakMethod)
+_NOT_THE_CALLER = tuple(
+    os.path.join(os.path.dirname(path), "") for path in (django.__file__, __file__)
+)
+
+# By the id of the reference to the receiver. If that went otherwise than by dying, its
+# id may be another's: that has a note of its own then, or isn't weak.
+_notes: dict[int, _Note] = {}
+_lost: list[_Note] = []
+
+
+def watch() -> None:
+    """Note what is connected until the apps are ready."""
+    if not apps.ready:
+        dispatcher.watcher = sys.modules[__name__]
+
+
+def note(signal: Signal, receiver: Any, reference: Any) -> None:
+    """Note a receiver that ``connect()`` is to refer to by ``reference``.
+
+    It's looked at when somebody asks: all apps are waiting here.
+    """
+    if apps.ready:
+        _stop()
+        return
+    function, kind = receiver, _KINDS.get(type(receiver), "an object")
+    if kind == "a function" and function.__globals__.get(function.__name__) is function:
+        # Nearly all are: its module holds it.
+        return
+    if kind == "a bound method":
+        function = receiver.__func__
+    elif kind == "a partial":
+        function = receiver.func
+    name = function.__code__ if type(function) is FunctionType else dotted(function)
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_CALLER):
+        # For a model that hadn't been loaded, connect() was called at another time.
+        is_late = frame.f_code.co_name == "do_pending_operations"
+        frame = None if is_late else frame.f_back
+    place = (None, None) if frame is None else (frame.f_code, frame.f_lineno)
+    _notes[id(reference)] = weakref.ref(signal), name, kind, *place
+
+
+def note_dead(signal: Signal) -> None:
+    """Note which receivers a signal has lost, before it lets go of their entries."""
+    entries = read_instance(signal).get("receivers")
+    for entry in list(entries) if isinstance(entries, list) else ():
+        if type(entry) is not tuple or len(entry) < 2:
+            continue
+        reference = entry[1]
+        if type(reference) in _REFERENCES and reference() is None:
+            unknown = weakref.ref(signal), None, None, None, None
+            _lost.append(_notes.pop(id(reference), unknown))
+
+
+def find_lost() -> list[LostReceiver]:
+    """Return the receivers that died before the apps were ready.
+
+    It can tell of those that were connected after the swap, as by the ``ready()`` of
+    apps that come after altdispatch. Of others, only what their signal still has.
+
+    .. versionadded:: 0.2
+    """
+    if dispatcher.watcher is not None:
+        _stop()
+    signals = [reference() for reference, *_ in _lost]
+    names = name_signals([signal for signal in signals if signal is not None])
+    return [
+        _describe(names.get(id(signal)), note)
+        for signal, note in zip(signals, _lost, strict=True)
+    ]
+
+
+def _stop() -> None:
+    """Note what signals still have of receivers that have died, and nothing more."""
+    dispatcher.watcher = None
+    noted = [reference() for reference, *_ in _notes.values()]
+    signals = [*noted, *find_importable_signals()]
+    found = {id(signal): signal for signal in signals if signal is not None}
+    for signal in found.values():
+        note_dead(signal)
+    _notes.clear()
+
+
+def _describe(signal: str | None, note: _Note) -> LostReceiver:
+    _, name, kind, caller, line = note
+    if isinstance(name, CodeType):
+        if kind == "a function" and name.co_name == "<lambda>":
+            kind = "a lambda"
+        elif kind == "a function" and "<locals>" in name.co_qualname:
+            kind = "a local function"
+        name = name.co_qualname
+    file = None if caller is None else caller.co_filename
+    return LostReceiver(name, kind, signal, file, line)
