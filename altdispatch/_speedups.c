@@ -362,6 +362,8 @@ load(module_state *state)
         Py_BuildValue("(N)", PyUnicode_InternFromString("firstiter"));
     state->owned.object_class =
         Py_XNewRef(type_attribute(&PyBaseObject_Type, state->names.class_));
+    state->owned.object_getattribute =
+        Py_XNewRef(type_attribute(&PyBaseObject_Type, state->names.getattribute));
     PyObject *weak_method = state->owned.weak_method_type;
     state->weak_method_function = find_slot(weak_method, "_func_ref");
     state->weak_method_kind = find_slot(weak_method, "_meth_type");
@@ -447,6 +449,10 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("lend($module, function, is_lent, /)\n--\n\n"
                "Have Django's own _live_receivers() called as ours, or no longer.")},
 #endif
+    {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
+     METH_FASTCALL,
+     PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
      PyDoc_STR(
          "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"

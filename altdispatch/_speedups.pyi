@@ -1,5 +1,6 @@
 from types import FunctionType
 
+from .dispatcher import make_coroutines as make_coroutines
 from .together import start as start
 
 def compile(function: FunctionType) -> FunctionType: ...

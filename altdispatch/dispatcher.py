@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from . import receivers as routing
 from .releases import (
-    REFERENCES_REPORT,
+    OUTLIVES_CONNECT,
     SYNC_RECEIVERS_FIRST,
     WATCHES_SENDERS,
 )
@@ -118,14 +118,11 @@ class Signal(django.dispatch.Signal):
             kind: Any = weakref.ref
             if hasattr(receiver, "__self__") and hasattr(receiver, "__func__"):
                 kind = weakref.WeakMethod
-            if REFERENCES_REPORT:
-                reference = kind(receiver, report)
-            else:
-                owner = receiver
-                if kind is weakref.WeakMethod:
-                    owner = owner.__self__
-                reference = kind(receiver)
-                weakref.finalize(owner, report)
+            if OUTLIVES_CONNECT:
+                owner = receiver  # noqa: F841 - it holds the receiver.
+            # The reference reports the death, also where Django has a finalizer do it:
+            # that would stay when the receiver is disconnected, and keep the signal.
+            reference = kind(receiver, report)
             if watcher is not None:
                 watcher.note(self, receiver, reference)
             receiver = reference
@@ -204,7 +201,7 @@ class Signal(django.dispatch.Signal):
             routes is not None
             and self.use_caching
             and not self._dead_receivers
-            and type(self)._live_receivers in OWN_LIVE_RECEIVERS
+            and id(type(self)._live_receivers) in OWN_LIVE_RECEIVERS
             and "_live_receivers" not in self.__dict__
             # It may count how often it is looked up.
             and sender_type.__hash__ is object.__hash__
@@ -345,9 +342,12 @@ class Signal(django.dispatch.Signal):
 
 
 #: The functions that are known to do what the two methods of these names do above:
-#: themselves, and what is put into Django's class in their place.
-OWN_LIVE_RECEIVERS = [Signal._live_receivers]
-OWN_CLEAR_DEAD_RECEIVERS = [Signal._clear_dead_receivers]
+#: themselves, and what is put into Django's class in their place. By their ids, as a
+#: proxy may be equal to what it stands for.
+OWN_LIVE_RECEIVERS = {id(Signal._live_receivers): Signal._live_receivers}
+OWN_CLEAR_DEAD_RECEIVERS = {
+    id(Signal._clear_dead_receivers): Signal._clear_dead_receivers
+}
 
 # What stands between a send and its receivers, other than the loops in send() and
 # send_robust(): functions of their own, as a closure in there would slow all sends.
@@ -365,7 +365,7 @@ def _wait_for(
 
     async def asend() -> Iterable[tuple[Receiver, Any]]:
         if method == "send":
-            coroutines = _make_coroutines(signal, sender, named, receivers)
+            coroutines = make_coroutines(signal, sender, named, receivers)
         else:
             coroutines = _make_robust_coroutines(
                 signal, sender, named, receivers, method
@@ -382,7 +382,7 @@ async def _answer(
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
     sync_receivers, async_receivers = signal._live_receivers(sender)
-    make = _make_coroutines if method == "asend" else _make_robust_coroutines
+    make = make_coroutines if method == "asend" else _make_robust_coroutines
     if SYNC_RECEIVERS_FIRST:
         responses = []
         if sync_receivers:
@@ -392,14 +392,14 @@ async def _answer(
         if not async_receivers:
             return responses
         async_responses = await run_together(
-            make(signal, sender, named, async_receivers)
+            make(signal, sender, named, async_receivers), async_receivers
         )
     else:
         responses, async_responses = await asyncio.gather(
             _call_in_thread(signal, sender, named, sync_receivers, method)
             if sync_receivers
             else _call_none(method),
-            run_together(make(signal, sender, named, async_receivers)),
+            run_by_django(make(signal, sender, named, async_receivers)),
         )
     # To say that it isn't strict takes half as long again.
     responses.extend(zip(async_receivers, async_responses))  # noqa: B905
@@ -448,17 +448,23 @@ def _call_none(method: str) -> Awaitable[Responses]:
     return sync_send()
 
 
+_traceback: Any = vars(BaseException)["__traceback__"]
+_context: Any = vars(BaseException)["__context__"]
+
+
 def log_failure(signal: Signal, receiver: Receiver, error: Exception) -> None:
     """Log the error of a receiver that compiled code has called, as a handler of it.
 
     It's raised once more, for ``sys.exc_info()`` to have it meanwhile and to have after
     it what it had before. The error must not look different for that.
     """
-    traceback, context = error.__traceback__, error.__context__
+    # Its class may have attributes of these names, or refuse to have any set.
+    traceback, context = _traceback.__get__(error), _context.__get__(error)
     try:
         raise error
     except Exception:
-        error.__traceback__, error.__context__ = traceback, context
+        _traceback.__set__(error, traceback)
+        _context.__set__(error, context)
         signal._log_robust_failure(receiver, error)
 
 
@@ -492,7 +498,7 @@ def is_any_found(found: Any) -> bool:
     return bool(sync_receivers) or bool(async_receivers)
 
 
-def _make_coroutines(
+def make_coroutines(
     signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
 ) -> list[Any]:
     """Call asynchronous receivers, and return what is to be awaited."""
@@ -506,7 +512,7 @@ def _make_robust_coroutines(
     receivers: list[Receiver],
     method: str = "asend_robust",
 ) -> list[Any]:
-    """Do what ``_make_coroutines()`` does, with errors as results."""
+    """Do what ``make_coroutines()`` does, with errors as results."""
 
     async def asend_and_wrap_exception(receiver: Receiver) -> Any:
         try:
@@ -528,8 +534,6 @@ def receiver(signal: Any, **kwargs: Any) -> Callable[[F], F]:
 
     .. versionadded:: 0.1
     """
-
-    _dead_receivers: bool
 
     def connect(function: F) -> F:
         signals: Iterable[Any] = (

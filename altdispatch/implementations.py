@@ -13,8 +13,13 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from . import together
-from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS, Signal
+from . import dispatcher, together
+from .dispatcher import (
+    OWN_CLEAR_DEAD_RECEIVERS,
+    OWN_LIVE_RECEIVERS,
+    Signal,
+    make_coroutines,
+)
 from .together import start
 
 Compile = Callable[[FunctionType], FunctionType]
@@ -31,8 +36,8 @@ class Implementation(NamedTuple):
             Why it's this one.
         Signal
             The class of its signals.
-        start
-            How its asynchronous receivers are started.
+        make_coroutines, start
+            How its asynchronous receivers are called, and started.
         compile
             Makes the extension handle the calls of a new function, if it has code for
             one of that name, and returns what is to be used in its place.
@@ -44,6 +49,7 @@ class Implementation(NamedTuple):
     name: str
     reason: str
     Signal: type[Signal]
+    make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
     lend: Callable[[FunctionType, bool], None] | None
@@ -66,8 +72,8 @@ def graft(
     copy.__annotations__ = original.__annotations__.copy()
     copy = compile(copy)
     for own in (OWN_LIVE_RECEIVERS, OWN_CLEAR_DEAD_RECEIVERS):
-        if method in own:
-            own.append(copy)
+        if id(method) in own:
+            own[id(copy)] = copy
     return copy
 
 
@@ -93,6 +99,7 @@ def _compiled() -> Implementation:
         name="c",
         reason="the extension is there",
         Signal=type("Signal", (Signal,), contents),
+        make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
         compile=_speedups.compile,
         lend=getattr(_speedups, "lend", None),
@@ -105,6 +112,7 @@ def in_python(reason: str) -> Implementation:
         name="python",
         reason=reason,
         Signal=Signal,
+        make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
         lend=None,
@@ -171,4 +179,5 @@ def _choose() -> Implementation:
 
 #: The one in use.
 in_use = _choose()
+dispatcher.make_coroutines = in_use.make_coroutines
 together.start = in_use.start

@@ -12,7 +12,7 @@ from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS
 from .naming import find_subclasses, read_class, read_instance, read_mro
 
 # What each of these methods has to be.
-_NEEDED: dict[str, list[Any]] = {
+_NEEDED: dict[str, dict[int, Any]] = {
     "_live_receivers": OWN_LIVE_RECEIVERS,
     "_clear_dead_receivers": OWN_CLEAR_DEAD_RECEIVERS,
 }
@@ -41,6 +41,5 @@ def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
         (owner, variables[name])
         for owner, variables in owners
         for name, own in _NEEDED.items()
-        # A patch may be equal to anything.
-        if name in variables and not any(variables[name] is each for each in own)
+        if name in variables and id(variables[name]) not in own
     ]

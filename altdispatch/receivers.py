@@ -80,10 +80,13 @@ class Receivers(list[Entry]):
         # In place before the entries are read: an edit meanwhile, by another thread or
         # in the course of a garbage collection, drops it there.
         self.memory = index
-        if index.fill(tuple(self)):
-            return index
-        self.memory = None
-        return None
+        is_filled = index.fill(tuple(self))
+        if self.memory is not index:
+            return None
+        if not is_filled:
+            self.memory = None
+            return None
+        return index
 
 
 def _forgetting(name: str) -> Callable[..., Any]:

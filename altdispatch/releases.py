@@ -15,9 +15,9 @@ RELEASE = django.VERSION[:2]
 #: the sender dies. Before, it was ``(lookup_key, receiver, is_async)``.
 WATCHES_SENDERS = RELEASE >= (6, 0)
 
-#: The weak reference to a receiver reports the receiver's death itself. Before,
-#: a finalizer did, which keeps the signal alive for as long as the receiver.
-REFERENCES_REPORT = RELEASE >= (6, 1)
+#: A receiver that nothing else refers to lives until ``connect()`` returns. From 6.1
+#: it dies before it's in the list.
+OUTLIVES_CONNECT = RELEASE < (6, 1)
 
 #: ``asend()`` and ``asend_robust()`` wait for the synchronous receivers before
 #: the asynchronous ones are started. Before, all were started together.

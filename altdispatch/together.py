@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from types import CoroutineType, coroutine
+from types import CoroutineType, FunctionType, MethodType, coroutine
 from typing import Any
 
 import django.dispatch.dispatcher
@@ -23,6 +23,10 @@ import django.dispatch.dispatcher
 stock: Any = django.dispatch.dispatcher
 
 Task: Any = asyncio.Task
+# What makes tasks, which programs and agents patch: Django's way is taken then.
+_TaskGroup: Any = asyncio.TaskGroup
+_create_task_of_group: Any = asyncio.TaskGroup.create_task
+_create_task_of_loop: Any = asyncio.BaseEventLoop.create_task
 
 # From Django 6.1. Before, each receiver has a context of its own.
 _run_parallel: Any = getattr(stock, "_run_parallel", None)
@@ -44,6 +48,15 @@ class _FirstSteps(threading.local):
 _first_steps = _FirstSteps()
 
 
+# Starting receivers early only pays if they return in their first step. If one did not,
+# Django's way is faster, and the next sends to it go that way: this has how many such
+# sends are left, by the id() of the first receiver's code. If that id is another code's
+# by now, only the time differs.
+_left_to_django: dict[int, int] = {}
+_SENDS_LEFT_TO_DJANGO = 50
+_MOST_REMEMBERED = 1000
+
+
 def run_by_django(awaitables: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
     """Do what ``run_together()`` does, but as Django does it."""
     if _run_parallel is None:
@@ -51,13 +64,21 @@ def run_by_django(awaitables: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
     return stock._run_parallel(*awaitables)  # type: ignore[no-any-return]
 
 
-async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
+async def run_together(
+    awaitables: Sequence[Awaitable[Any]], receivers: Any
+) -> list[Any]:
+    """Await what the receivers have returned, all at the same time; return the results.
+
+    ``receivers`` is a list, unless a patched look-up has found something else.
+    """
     loop = asyncio.get_running_loop()
     sender = asyncio.current_task()
-    if sender is None or not _can_start_early(loop, sender):
+    if (
+        sender is None
+        or not _can_start_early(loop, sender)
+        or (_left_to_django and _is_left_to_django(receivers))
+    ):
         return await run_by_django(awaitables)
-    if not awaitables:
-        return []
     context = contextvars.copy_context()
     results: list[Any] = []
     fatal: list[BaseException] = []
@@ -67,6 +88,7 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
         return await run_by_django(awaitables)
     try:
         if task is not None:
+            _leave_to_django(receivers)
             await _wait_for(_Group(task, *arguments))
         elif sender.cancelling():
             # By a receiver: Django's sender notices where it waits for the group.
@@ -76,20 +98,43 @@ async def _run_early(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
         stock._restore_context(context=context)
 
 
-#: Awaits all of ``awaitables`` at the same time and returns their results.
-run_together = _run_early if CAN_START_EARLY else run_by_django
+def _identify_code(receivers: Any) -> int:
+    function = receivers[0] if type(receivers) is list else receivers
+    if type(function) is MethodType:
+        function = function.__func__
+    return id(function.__code__ if type(function) is FunctionType else type(function))
+
+
+def _is_left_to_django(receivers: Any) -> bool:
+    """Return whether Django is to do this send, and count it."""
+    code = _identify_code(receivers)
+    left = _left_to_django.pop(code, 0)
+    if left > 1:
+        _left_to_django[code] = left - 1
+    return left > 0
+
+
+def _leave_to_django(receivers: Any) -> None:
+    """Have Django do the next sends to these receivers."""
+    if len(_left_to_django) == _MOST_REMEMBERED:
+        _left_to_django.clear()
+    _left_to_django[_identify_code(receivers)] = _SENDS_LEFT_TO_DJANGO
 
 
 def _can_start_early(loop: Any, sender: asyncio.Task[Any]) -> bool:
     """Return whether a program could only tell by the time of the first steps."""
     return (
-        stock._run_parallel is _run_parallel
+        CAN_START_EARLY
+        and stock._run_parallel is _run_parallel
         and asyncio.tasks.Task is Task
+        and asyncio.TaskGroup is _TaskGroup
+        and _TaskGroup.create_task is _create_task_of_group
         # The loop makes such tasks, and would ask a task factory for them.
         and (
-            type(loop).create_task is asyncio.BaseEventLoop.create_task
+            type(loop).create_task is _create_task_of_loop
             or type(loop).__module__ == "uvloop"
         )
+        and "create_task" not in loop.__dict__
         and loop.get_task_factory() is None
         and not loop.get_debug()
         # Receivers would see the error that the sender handles.
@@ -170,6 +215,13 @@ run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 class _Outcome(asyncio.Future[None]):
     """Stands for a task that is done: the group learns of it in the next turn."""
 
+    def copy(self, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            self.set_result(None)
+        else:
+            self.set_exception(error)
+
     def set_name(self, name: object) -> None:
         pass
 
@@ -193,6 +245,8 @@ class _Group:
         self.arguments: Any = arguments
         _, _, self.fatal, self.loop, _ = self.arguments
         self.tasks: list[asyncio.Task[Any]] = []
+        # The task with the error that ends the loop, and its member of the group.
+        self.left_open: tuple[_Outcome, asyncio.Task[Any]] | None = None
         self.error: BaseException | None = None
         self.running = self.run(task)
         # What the group waits for; None once it has ended.
@@ -218,6 +272,10 @@ class _Group:
                     results.append(None)
                     running = run(awaitables[position], results, position)
                     group.create_task(running, context=context)
+                if self.left_open is not None:
+                    # Only now, for these to begin before the group cancels them.
+                    member, done = self.left_open
+                    member.copy(done)
         except BaseExceptionGroup as errors:
             if len(errors.exceptions) == 1:
                 raise errors.exceptions[0]  # noqa: B904 - as in Django
@@ -228,15 +286,18 @@ class _Group:
         self.tasks.append(task)
         name = task.get_name()
         member: Any = _Outcome(loop=self.loop) if task.done() else task
+        # A receiver may have set one.
+        factory = self.loop.get_task_factory()
         self.loop.set_task_factory(give_member)
         try:
             group.create_task(member)
         finally:
-            self.loop.set_task_factory(None)
+            self.loop.set_task_factory(factory)
         member.set_name(name)  # Python 3.13 has changed it.
-        if member is not task:
-            error = None if task.cancelled() else task.exception()
-            member.set_result(None) if error is None else member.set_exception(error)
+        if self.fatal:
+            self.left_open = member, task
+        elif member is not task:
+            member.copy(task)
 
     def throw(self, error: BaseException) -> None:
         """Throw an error into the group, which may end with it, or wait again."""
@@ -281,13 +342,18 @@ class _Group:
 
 @coroutine
 def _wait_for(group: _Group) -> Iterator[Any]:
+    cancelled = None
     try:
         yield group
         if not group.awaited.done():
             # The loop was left, and runs again.
             yield group
     except asyncio.CancelledError as error:
-        group.throw(error)
+        cancelled = error
+    # Not in there: what comes of it would have that as its context.
+    if cancelled is not None:
+        group.throw(cancelled)
+        del cancelled
         if group.future is not None:
             group.future._asyncio_future_blocking = True
             yield group.future

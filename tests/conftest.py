@@ -39,7 +39,11 @@ def implementation(
     """
     chosen = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
-    monkeypatch.setattr(altdispatch.together, "start", chosen.start)
+    for module, name in [
+        (altdispatch.dispatcher, "make_coroutines"),
+        (altdispatch.together, "start"),
+    ]:
+        monkeypatch.setattr(module, name, getattr(chosen, name))
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
     monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
     return chosen.name
@@ -82,6 +86,12 @@ def swapped(implementation: str) -> Iterator[None]:
     assert altdispatch.install()
     yield
     altdispatch.uninstall()
+
+
+@pytest.fixture(autouse=True)
+def no_receivers_left_to_django() -> None:
+    """Start receivers early, whatever they did in an earlier test."""
+    altdispatch.together._left_to_django.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,13 @@ gives the reasons and names the tests.
 """
 
 import asyncio
+import gc
 import inspect
 import logging
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -18,10 +20,12 @@ from unittest import mock
 
 import django.dispatch.dispatcher
 import pytest
+from asgiref.sync import markcoroutinefunction
 from django.dispatch import Signal
 
 import altdispatch
 from altdispatch.receivers import Receivers
+from altdispatch.releases import RELEASE
 from altdispatch.together import CAN_START_EARLY
 
 from .implementations import COUNTS_REFERENCES
@@ -58,6 +62,11 @@ def receive(**kwargs):
     return "received"
 
 
+class Holder:
+    def receive(self, **kwargs):
+        return "received"
+
+
 def fail(**kwargs):
     raise ValueError("no")
 
@@ -72,7 +81,56 @@ def frames_below(function):
     return frames
 
 
+# Memory
+
+
+@pytest.mark.skipif(RELEASE >= (6, 1), reason="Django 6.1 leaves none either")
+def test_connect_leaves_no_finalizer(outcomes):
+    def scenario():
+        before = set(weakref.finalize._registry)
+        signal, dropped = Signal(), Signal()
+        for one in (signal, dropped):
+            one.connect(receive)
+            one.connect(holder.receive)
+        callback = signal.receivers[0][1].__callback__
+        assert signal.disconnect(receive)
+        assert signal.disconnect(holder.receive)
+        one, dropped = None, weakref.ref(dropped)
+        gc.collect()
+        left = [each for each in weakref.finalize._registry if each not in before]
+        is_kept = dropped() is not None
+        for each in left:
+            each.detach()
+        return len(left), is_kept, callback is not None
+
+    holder = Holder()
+    assert outcomes(scenario) == ((4, True, False), (0, False, True))
+
+
 # Types
+
+
+def test_a_receivers_property_is_read_more_often(outcomes):
+    def scenario():
+        class Counting(Signal):
+            reads = 0
+
+            @property
+            def receivers(self):
+                type(self).reads += 1
+                return self.kept
+
+            @receivers.setter
+            def receivers(self, value):
+                self.kept = value
+
+        signal = Counting()
+        signal.connect(receive)
+        signal.send(Sender)
+        return Counting.reads
+
+    stock, ours = outcomes(scenario)
+    assert stock < ours < 2 * stock
 
 
 def connect_many(signal, receiver=None):
@@ -184,6 +242,28 @@ def test_a_compiled_send_may_have_no_frame(outcomes, implementation):
         return names[1:]
 
     assert outcomes(scenario) == (["send"], [] if implementation == "c" else ["send"])
+
+
+def test_responses_before_an_error_are_freed(outcomes, implementation):
+    def scenario():
+        class Response:
+            def __del__(self):
+                notes.append("freed")
+
+        notes = []
+        signal = Signal()
+        signal.connect(lambda **kwargs: Response(), weak=False)
+        signal.connect(fail)
+        try:
+            signal.send(Sender)
+        except ValueError:
+            notes.append("handled")
+        gc.collect()
+        return notes
+
+    stock, ours = outcomes(scenario)
+    assert stock == ["handled", "freed"]
+    assert ours == (["freed", "handled"] if implementation == "c" else stock)
 
 
 def test_the_type_of_a_compiled_method(outcomes, implementation):
@@ -342,6 +422,139 @@ def test_asynchronous_receivers_start_at_once(outcomes):
 
 
 @pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_the_next_sends_to_a_receiver_that_waited(outcomes):
+    def scenario():
+        starts = []
+
+        async def waits(**kwargs):
+            starts.append(len(turns))
+            await asyncio.sleep(0)
+
+        async def main():
+            for _ in range(53):
+                turns.clear()
+                asyncio.get_running_loop().call_soon(turns.append, None)
+                await signal.asend(Sender)
+
+        turns = []
+        signal = Signal()
+        signal.connect(waits)
+        asyncio.run(main())
+        return starts
+
+    assert outcomes(scenario) == ([1] * 53, [0] + [1] * 50 + [0] + [1])
+
+
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_a_receiver_that_takes_back_a_cancellation(outcomes):
+    def scenario():
+        async def cancels(sender, **kwargs):
+            sender.cancel()
+            sender.uncancel()
+            return "answer"
+
+        async def main():
+            try:
+                return await signal.asend(asyncio.current_task())
+            except asyncio.CancelledError as error:
+                return type(error)
+
+        signal = Signal()
+        signal.connect(cancels, weak=False)
+        return asyncio.run(main())
+
+    stock, ours = outcomes(scenario)
+    assert stock is asyncio.CancelledError
+    # Up to Python 3.12, the sender stays cancelled.
+    if sys.version_info < (3, 13):
+        assert ours is asyncio.CancelledError
+    else:
+        assert [answer for _, answer in ours] == ["answer"]
+
+
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_a_first_step_runs_on_the_stack_of_its_sender(outcomes):
+    def scenario():
+        def go_down(levels):
+            return levels and go_down(levels - 1)
+
+        async def receiver(**kwargs):
+            go_down(sys.getrecursionlimit() * 3 // 10)
+
+        async def through(levels):
+            if levels:
+                return await through(levels - 1)
+            [(_, answer)] = await signal.asend_robust(Sender)
+            return type(answer)
+
+        signal = Signal()
+        signal.connect(receiver)
+        return asyncio.run(through(sys.getrecursionlimit() * 8 // 10))
+
+    logging.disable()
+    try:
+        assert outcomes(scenario) == (type(None), RecursionError)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_tasks_look_different(outcomes, implementation):
+    def scenario():
+        seen = []
+
+        async def receiver(**kwargs):
+            coroutine = asyncio.current_task().get_coro()
+            seen.append((len(asyncio.all_tasks()), inspect.iscoroutine(coroutine)))
+            seen.append(coroutine.__qualname__)
+            seen.append("<Future pending" in repr(sender[0]))
+
+        async def waits(**kwargs):
+            await asyncio.sleep(0)
+
+        async def looks(**kwargs):
+            await asyncio.sleep(0)
+            seen.append("wait_for=<Future pending" in repr(sender[0]))
+
+        async def main():
+            sender.append(asyncio.current_task())
+            await signal.asend(Sender)
+
+        sender = []
+        signal = Signal()
+        for each in (receiver, waits, looks):
+            signal.connect(each)
+        asyncio.run(main())
+        return seen
+
+    name = "_run_parallel.<locals>.run"
+    is_coroutine = implementation == "python"
+    assert outcomes(scenario) == (
+        [(4, True), name, True, True],
+        [(2, is_coroutine), name, False, False],
+    )
+
+
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+def test_a_receiver_that_raises_stop_iteration(outcomes):
+    def scenario():
+        @markcoroutinefunction
+        def receiver(**kwargs):
+            raise StopIteration
+
+        signal = Signal()
+        signal.connect(receiver)
+        with pytest.raises(RuntimeError) as raised:
+            asyncio.run(signal.asend(Sender))
+        return str(raised.value), type(raised.value.__cause__)
+
+    assert outcomes(scenario) == (
+        ("generator raised StopIteration", StopIteration),
+        ("coroutine raised StopIteration", StopIteration),
+    )
+
+
+@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
 def test_a_receiver_that_cancels_its_sender(outcomes):
     def scenario():
         notes = []
@@ -389,3 +602,17 @@ def test_some_names_of_the_module_can_not_be_replaced(outcomes):
             return [response for _, response in signal.send(Sender)]
 
     assert outcomes(scenario) == ([], ["received"])
+
+
+def test_patched_methods_of_weak_references(outcomes):
+    def scenario():
+        signal = Signal(use_caching=True)
+        signal.connect(receive)
+        signal.send(Sender)
+        get = weakref.WeakKeyDictionary.get
+        with mock.patch.object(weakref.WeakKeyDictionary, "get", autospec=True) as got:
+            got.side_effect = get
+            signal.send(Sender)
+        return got.call_count
+
+    assert outcomes(scenario) == (2, 0)

@@ -265,6 +265,9 @@ def test_nothing_is_kept(run_project: Callable[..., str]) -> None:
             return [weakref.ref(each) for each in (data, signal, search, partial)]
         references = make()
         gc.collect()
+        if django.VERSION < (6, 1):
+            # Finalizers count, and keep the signal: not ours, see the differences.
+            del seen[:], references[1]
         print(seen, [reference() for reference in references])
         apps.ready = True
     """

@@ -5,12 +5,14 @@
 
 #include "state.h"
 
-/* Return whether an object is in a list, by identity; nothing is in NULL. */
+/* Return whether an object is a value of a dict, by identity; nothing is in NULL. */
 static int
-is_one_of(PyObject *list, PyObject *object)
+is_one_of(PyObject *dict, PyObject *object)
 {
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        if (PyList_GET_ITEM(list, i) == object) {
+    Py_ssize_t place = 0;
+    PyObject *value;
+    while (dict != NULL && PyDict_Next(dict, &place, NULL, &value)) {
+        if (value == object) {
             return 1;
         }
     }
@@ -46,15 +48,22 @@ static inline type_kind
 find_kind(module_state *state, PyTypeObject *type)
 {
     unsigned int version = type_version(type);
+    if (version == 0) {
+        /* To look at a class gives it a version; but not one that has been changed some
+         * thousand times. There, looking each time takes longer than Python does. */
+        (void)type_attribute(type, state->names.receivers);
+        version = type_version(type);
+        if (version == 0) {
+            return NOT_PLAIN;
+        }
+    }
     known_type *known = &state->known_types[version % KNOWN_TYPES];
-    if (version != 0 && known->version == version) {
+    if (known->version == version) {
         return known->kind;
     }
     type_kind kind = check_type(state, type);
     if (kind != NOT_PLAIN) {
-        /* Looking gives a version to a class that had none; 0 stands for none. */
-        version = type_version(type);
-        state->known_types[version % KNOWN_TYPES] = (known_type){version, kind};
+        *known = (known_type){version, kind};
     }
     return kind;
 }

@@ -48,7 +48,9 @@ is_no_reference(module_state *state, PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     return type == &PyFunction_Type || type == &PyMethod_Type
-           || (type->tp_getattro == PyObject_GenericGetAttr && !PyWeakref_Check(object)
+           || (type_attribute(type, state->names.getattribute)
+                   == state->owned.object_getattribute
+               && !PyWeakref_Check(object)
                && type_attribute(type, state->names.class_)
                       == state->owned.object_class);
 }

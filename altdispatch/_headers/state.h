@@ -43,6 +43,7 @@ typedef struct {
     _(data, "data")                                                                    \
     _(eager_start, "eager_start")                                                      \
     _(func, "__func__")                                                                \
+    _(getattribute, "__getattribute__")                                                \
     _(live_receivers, "_live_receivers")                                               \
     _(locked, "locked")                                                                \
     _(loop, "loop")                                                                    \
@@ -68,6 +69,7 @@ typedef struct {
     _(is_any_found, DISPATCHER, "is_any_found")                                        \
     _(own_live_receivers, DISPATCHER, "OWN_LIVE_RECEIVERS")                            \
     _(own_clear_dead_receivers, DISPATCHER, "OWN_CLEAR_DEAD_RECEIVERS")                \
+    _(make_coroutines, DISPATCHER, "make_coroutines")                                  \
     _(receivers_type, "altdispatch.receivers", "Receivers")                            \
     _(entry_length, "altdispatch.releases", "ENTRY_LENGTH")                            \
     _(task_type, "altdispatch.together", "Task")                                       \
@@ -100,8 +102,9 @@ typedef struct {
     PyObject *method_type; /* of this module */
 #endif
     OBJECTS(DECLARE)
-    PyObject *object_class; /* object.__dict__["__class__"] */
-    PyObject *run_type;     /* of this module */
+    PyObject *object_class;        /* object.__dict__["__class__"] */
+    PyObject *object_getattribute; /* object.__dict__["__getattribute__"] */
+    PyObject *run_type;            /* of this module */
     PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
 } owned_objects;
 

@@ -195,6 +195,80 @@ static PyType_Spec run_spec = {
     .slots = run_slots,
 };
 
+/* Find the names and the values of what asynchronous receivers are called with, as two
+ * new tuples. Return 1; or 0, without an error, if that is for Python; or -1 with one.
+ */
+static int
+get_arguments(module_state *state, PyObject *const *args, PyObject **names,
+              PyObject **values)
+{
+    PyObject *named = args[2];
+    int is_wrong = PyDict_Contains(named, state->names.signal);
+    if (is_wrong != 0) {
+        return is_wrong < 0 ? -1 : 0;
+    }
+    Py_ssize_t count = PyDict_GET_SIZE(named);
+    *names = PyTuple_New(2 + count);
+    *values = PyTuple_New(2 + count);
+    /* To make them may have run code that changed the dict. */
+    if (*names == NULL || *values == NULL || PyDict_GET_SIZE(named) != count) {
+        Py_CLEAR(*names);
+        Py_CLEAR(*values);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyTuple_SET_ITEM(*names, 0, Py_NewRef(state->names.signal));
+    PyTuple_SET_ITEM(*names, 1, Py_NewRef(state->names.sender));
+    PyTuple_SET_ITEM(*values, 0, Py_NewRef(args[0]));
+    PyTuple_SET_ITEM(*values, 1, Py_NewRef(args[1]));
+    PyObject *name, *value;
+    Py_ssize_t place = 0;
+    for (Py_ssize_t i = 2; PyDict_Next(named, &place, &name, &value); i++) {
+        PyTuple_SET_ITEM(*names, i, Py_NewRef(name));
+        PyTuple_SET_ITEM(*values, i, Py_NewRef(value));
+    }
+    return 1;
+}
+
+/* `def make_coroutines(signal, sender, named, receivers)` */
+static PyObject *
+speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    module_state *state = PyModule_GetState(module);
+    if (count != 4 || !PyDict_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "make_coroutines() takes two objects, a dict and receivers");
+        return NULL;
+    }
+    if (!is_there(state)) {
+        return NULL;
+    }
+    PyObject *names = NULL, *values = NULL, *receivers = args[3];
+    /* A patched look-up may have found them in something that isn't a list. */
+    int found = 0;
+    if (PyList_CheckExact(receivers)) {
+        found = get_arguments(state, args, &names, &values);
+    }
+    if (found <= 0) {
+        return found < 0 ? NULL
+                         : PyObject_Vectorcall(state->owned.make_coroutines, args,
+                                               (size_t)count, NULL);
+    }
+    PyObject *coroutines = PyList_New(0);
+    for (Py_ssize_t i = 0; coroutines != NULL && i < PyList_GET_SIZE(receivers); i++) {
+        PyObject *receiver = Py_NewRef(PyList_GET_ITEM(receivers, i));
+        PyObject *coroutine =
+            call_vector(receiver, &PyTuple_GET_ITEM(values, 0), 0, names);
+        Py_DECREF(receiver);
+        if (coroutine == NULL || PyList_Append(coroutines, coroutine) < 0) {
+            Py_CLEAR(coroutines);
+        }
+        Py_XDECREF(coroutine);
+    }
+    Py_DECREF(names);
+    Py_DECREF(values);
+    return coroutines;
+}
+
 /* Return a new one, or NULL with an error. */
 static PyObject *
 new_run(module_state *state, PyObject *coroutine, PyObject *results,

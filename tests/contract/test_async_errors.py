@@ -124,6 +124,82 @@ def test_errors_that_end_the_loop(assert_same, how, error, late, first, goes_on)
     assert (error, "this") in assert_same(scenario)
 
 
+@pytest.mark.parametrize("beside", ["nothing", "waits", "cancels itself"])
+def test_contexts_of_an_error(assert_same, beside):
+    """All the way down."""
+
+    def scenario(Signal):
+        async def fails(**kwargs):
+            raise ValueError("this")
+
+        async def waits(**kwargs):
+            await asyncio.sleep(0)
+
+        async def cancels(**kwargs):
+            raise asyncio.CancelledError
+
+        async def main():
+            try:
+                await signal.asend(Sender)
+            except ValueError as error:
+                contexts = [error]
+                while contexts[-1] is not None:
+                    contexts.append(contexts[-1].__context__)
+                return list(map(repr, contexts))
+
+        signal = Signal()
+        signal.connect(fails)
+        if beside != "nothing":
+            signal.connect(waits if beside == "waits" else cancels)
+        return asyncio.run(main())
+
+    assert assert_same(scenario)[-1] == "None"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("first", [False, True])
+def test_loop_that_runs_again_after_an_error_that_ended_it(assert_same, error, first):
+    def scenario(Signal):
+        notes = []
+
+        async def ends(**kwargs):
+            raise error("this")
+
+        def noting(name):
+            async def receiver(**kwargs):
+                notes.append(f"{name} starts")
+                await asyncio.sleep(0)
+                notes.append(f"{name} ends")
+
+            return receiver
+
+        async def main():
+            try:
+                await signal.asend(Sender)
+            except BaseException as raised:
+                notes.append(repr(raised))
+
+        signal = Signal()
+        receivers = [ends] if first else [noting("before"), ends]
+        for each in (*receivers, noting("after"), noting("last")):
+            signal.connect(each, weak=False)
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(main())
+        try:
+            loop.run_until_complete(task)
+        except BaseException as raised:
+            notes.append(f"left by {raised!r}")
+        try:
+            loop.run_until_complete(task)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        # One that waits is a turn ahead of those that are still to start.
+        return notes if first else sorted(notes)
+
+    assert "after starts" in assert_same(scenario)
+
+
 def test_receiver_that_cancels_the_sender(assert_same):
     def scenario(Signal):
         notes = []

@@ -203,6 +203,84 @@ def test_uvloop(assert_same):
     assert assert_same(scenario)[0] == [None, None, True]
 
 
+def test_task_factory_that_a_receiver_sets(assert_same):
+    """It stays, as a program's that instruments tasks when it starts."""
+
+    def scenario(Signal):
+        made = []
+
+        def factory(loop, coroutine, **kwargs):
+            made.append(coroutine.__name__)
+            return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+        async def instruments(**kwargs):
+            asyncio.get_running_loop().set_task_factory(factory)
+            await asyncio.sleep(0)
+
+        async def job():
+            pass
+
+        async def main():
+            await signal.asend(Sender)
+            await asyncio.create_task(job())
+
+        signal = Signal()
+        for each in (waits, instruments):
+            signal.connect(each)
+        asyncio.run(main())
+        return made
+
+    assert assert_same(scenario)[0] == "job"
+
+
+class OwnGroup(asyncio.TaskGroup):
+    pass
+
+
+@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="there is no task group")
+@pytest.mark.parametrize(
+    "patched", ["loop", "class of loops", "method of groups", "group"]
+)
+def test_what_makes_tasks_is_patched(assert_same, patched, monkeypatch):
+    """What agents wrap is asked for each receiver, with its coroutine."""
+
+    def scenario(Signal):
+        made = []
+
+        def wrap(target):
+            original = target.create_task
+
+            def create_task(*args, **kwargs):
+                made.extend(type(arg).__name__ for arg in args)
+                return original(*args, **kwargs)
+
+            context.setattr(target, "create_task", create_task)
+
+        async def quick(**kwargs):
+            pass
+
+        async def main():
+            if patched == "loop":
+                wrap(asyncio.get_running_loop())
+            elif patched == "class of loops":
+                wrap(asyncio.BaseEventLoop)
+            elif patched == "method of groups":
+                wrap(asyncio.TaskGroup)
+            else:
+                context.setattr(asyncio, "TaskGroup", OwnGroup)
+                wrap(OwnGroup)
+            await signal.asend(Sender)
+            return made
+
+        signal = Signal()
+        for each in (quick, waits):
+            signal.connect(each)
+        with monkeypatch.context() as context:
+            return asyncio.run(main())
+
+    assert assert_same(scenario).count("coroutine") >= 2
+
+
 def test_debug_mode_that_is_turned_on_later(assert_same, asyncio_debug):
     def scenario(Signal):
         signal = Signal()

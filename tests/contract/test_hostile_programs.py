@@ -7,10 +7,12 @@ Each of these once crashed, blocked or gave a wrong answer. The generated ones a
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import threading
 import uuid
 import weakref
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
@@ -22,6 +24,10 @@ CACHING = pytest.mark.parametrize("caching", [False, True], ids=["plain", "cachi
 
 class Sender:
     pass
+
+
+def print_nothing(**kwargs):
+    return "nothing"
 
 
 def answers(signal, sender=Sender, how="send"):
@@ -161,7 +167,21 @@ def wrapped_reference(kept):
     return wrapt.ObjectProxy(weakref.ref(kept))
 
 
+class Answering:
+    """Answers to every name."""
+
+    def __init__(self, kept):
+        pass
+
+    def __getattr__(self, name):
+        return name
+
+    def __call__(self, **kwargs):
+        return "answer"
+
+
 KINDS = [
+    Answering,
     weakref.proxy,
     weakref.ref,
     CountingRef,
@@ -387,7 +407,110 @@ def test_shared_list_that_a_finalizer_changes_while_it_is_read(assert_same, cach
     assert assert_same(scenario) == (20, 20)
 
 
+@CACHING
+@pytest.mark.parametrize("use", ["send", "connect", "disconnect"])
+def test_list_that_a_finalizer_cuts_while_it_is_indexed(assert_same, caching, use):
+    """It's indexed when it has been scanned 16 times: by the next use."""
+
+    def scenario(Signal):
+        class Garbage:
+            def __init__(self, signal):
+                self.itself, self.signal = self, signal
+
+            def __del__(self):
+                del self.signal.receivers[10:]
+
+        def receiver(**kwargs):
+            return "answer"
+
+        senders = [type("Sender", (), {}) for _ in range(50)]
+        seen = set()
+        for objects in range(1, 700, 20):
+            signal = Signal(use_caching=caching)
+            for number in range(600):
+                signal.connect(receiver, senders[number % 50], dispatch_uid=number)
+            for _ in range(16):
+                signal.disconnect(dispatch_uid="none")
+            gc.collect()
+            threshold = gc.get_threshold()
+            gc.disable()
+            Garbage(signal)
+            gc.set_threshold(objects, 1, 1)
+            gc.enable()
+            try:
+                if use == "send":
+                    signal.send(senders[0])
+                elif use == "disconnect":
+                    signal.disconnect(dispatch_uid=5, sender=senders[5])
+                else:
+                    signal.connect(receiver, senders[0], dispatch_uid="new")
+                    seen.add(signal.disconnect(dispatch_uid="new", sender=senders[0]))
+            finally:
+                gc.set_threshold(*threshold)
+        return seen
+
+    assert assert_same(scenario) == ({True} if use == "connect" else set())
+
+
+@CACHING
+def test_class_that_has_been_changed_a_thousand_times(assert_same, caching):
+    """CPython stops to number its states."""
+
+    def scenario(Signal):
+        cls = type("Subclass", (Signal,), {})
+        for number in range(3000):
+            cls.number = number
+            cls().has_listeners()
+        signal = cls(use_caching=caching)
+        seen = [signal.send(Sender)]
+        signal.connect(len, weak=False)
+        seen.append([str(error) for _, error in signal.send_robust(Sender)])
+        cls._live_receivers = lambda self, sender: ([str], [])
+        seen.append(signal.send_robust(Sender)[0][0])
+        return seen
+
+    logging.disable()
+    try:
+        assert assert_same(scenario)[2] is str
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 # The exception that is handled.
+
+
+@CACHING
+def test_error_that_has_no_attributes_set(assert_same, caching):
+    def scenario(Signal):
+        @dataclass(frozen=True)
+        class Frozen(Exception):
+            code: int
+
+        class Lying(Exception):
+            __traceback__ = __context__ = "mine"
+
+        def fails(code, **kwargs):
+            raise (Frozen if code else Lying)(code)
+
+        signal = Signal(use_caching=caching)
+        signal.connect(fails)
+        signal.connect(print_nothing)
+        seen = []
+        for code in (0, 1):
+            [(_, error), (_, answer)] = signal.send_robust(Sender, code=code)
+            traceback = vars(BaseException)["__traceback__"].__get__(error)
+            context = vars(BaseException)["__context__"].__get__(error)
+            while traceback.tb_next is not None:
+                traceback = traceback.tb_next
+            seen.append((repr(error), answer, context))
+            seen.append(traceback.tb_frame.f_code.co_name)
+        return seen
+
+    logging.disable()
+    try:
+        assert assert_same(scenario)[1] == "fails"
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @CACHING

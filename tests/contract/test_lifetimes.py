@@ -157,7 +157,7 @@ def test_entries_of_the_release(assert_same, caching):
                 [type(part) for part in entry],
                 [
                     (part.__callback__.__name__, part.__callback__.__self__ is signal)
-                    for part in entry
+                    for part in entry[1 if RELEASE >= (6, 1) else 2 :]
                     if type(part) is weakref.ref and part.__callback__
                 ],
                 entry[-1],
@@ -171,32 +171,8 @@ def test_entries_of_the_release(assert_same, caching):
     assert len(flags) == {(5, 2): 0, (6, 0): 2, (6, 1): 4}[RELEASE]
 
 
-def test_finalizers_of_the_release(assert_same):
-    receiver = make_function()
-
-    def scenario(Signal):
-        before = set(weakref.finalize._registry)
-        signal = Signal()
-        signal.connect(receiver)
-        added = [one for one in weakref.finalize._registry if one not in before]
-        names = [
-            (one.peek()[1].__name__, one.peek()[1].__self__ is signal, one.atexit)
-            for one in added
-        ]
-        for one in added:
-            one.detach()
-        return names
-
-    expected = {
-        (5, 2): [("_remove_receiver", True, True)],
-        (6, 0): [("_flag_dead_receivers", True, True)],
-        (6, 1): [],
-    }
-    assert assert_same(scenario) == expected[RELEASE]
-
-
 def test_what_a_signal_keeps_alive(assert_same, caching):
-    """Including itself: 5.2 and 6.0 keep it as long as its receivers."""
+    """And itself; but on 5.2 and 6.0, where stock Django keeps it too long."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -209,7 +185,9 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
             signal.send(sender)
             signal.send_robust(sender)
             signal.has_listeners(sender)
-        things = [weakref.ref(one) for one in (*receivers, *senders, signal)]
+        things = [weakref.ref(one) for one in (*receivers, *senders)]
+        if RELEASE >= (6, 1):
+            things.append(weakref.ref(signal))
         seen = []
 
         def look():
@@ -232,7 +210,7 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
         return seen
 
     *_, last = assert_same(scenario)
-    assert last == [False] * 7
+    assert last == [False] * (7 if RELEASE >= (6, 1) else 6)
 
 
 def test_million_short_lived_senders_leave_nothing(Signal, caching):
@@ -296,9 +274,11 @@ def test_order_in_which_an_edit_drops_entries(assert_same, caching, strong_first
         else:
             while signal.receivers:
                 signal.receivers.pop()
-        return signal._dead_receivers, signal.receivers
+        # Stock Django before 6.1 notices it also where the entry has gone before.
+        is_noticed = RELEASE >= (6, 1) and signal._dead_receivers
+        return is_noticed, signal.receivers, signal.has_listeners(Sender)
 
-    assert assert_same(scenario)[1] == []
+    assert assert_same(scenario)[1:] == ([], False)
 
 
 def test_receiver_that_is_reborn_at_the_same_address(assert_same, caching):

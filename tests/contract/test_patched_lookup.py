@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import sys
@@ -495,6 +496,51 @@ def test_same_under_an_agent(implementation, caching, how, when):
     with agent(when):
         assert scenario() == expected
     assert scenario() == expected
+
+
+@pytest.mark.parametrize("kind", ["function", "equal"])
+def test_patch_that_is_equal_to_what_it_replaces(assert_same_swapped, caching, kind):
+    """As wrapt's wrappers are."""
+
+    class Equal:
+        def __init__(self, function):
+            self.function = function
+
+        def __get__(self, signal, cls):
+            if signal is None:
+                return self
+            return functools.partial(self, signal)
+
+        def __call__(self, *args):
+            calls.append("called")
+            return self.function(*args)
+
+        def __eq__(self, other):
+            return other == self.function
+
+        def __hash__(self):
+            return hash(self.function)
+
+    def wrap(function):
+        if kind == "equal":
+            return Equal(function)
+        return lambda *args: Equal(function)(*args)
+
+    calls = []
+
+    def scenario():
+        calls.clear()
+        signal = django.dispatch.Signal(use_caching=caching)
+        signal.connect(one)
+        original = django.dispatch.Signal._live_receivers
+        with mock.patch.object(
+            django.dispatch.Signal, "_live_receivers", wrap(original)
+        ):
+            seen = [signal.send(Sender), signal.send(Sender)]
+            seen.append(signal.has_listeners(Sender))
+        return seen, len(calls)
+
+    assert assert_same_swapped(scenario)[1] == 3
 
 
 @pytest.mark.usefixtures("clean")

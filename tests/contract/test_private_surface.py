@@ -12,7 +12,10 @@ import pytest
 from django.db.models.signals import ModelSignal, post_save
 from django.dispatch import dispatcher
 
-from altdispatch.releases import WATCHES_SENDERS
+from altdispatch.releases import RELEASE, WATCHES_SENDERS
+
+#: Of stock Django; with altdispatch, references report what has died on all releases.
+FINALIZERS_REPORT = RELEASE < (6, 1)
 
 
 class Sender:
@@ -526,7 +529,8 @@ def test_mock_in_the_place_of_a_method(assert_same, caching, where, method):
                 with pytest.raises(ValueError, match="this"):
                     signal.send(Sender)
             signal.connect(other)
-            signal.disconnect(other)
+            if not FINALIZERS_REPORT:
+                signal.disconnect(other)
             del other
             signal.connect(Sender, sender=Other)
         return [
@@ -790,6 +794,7 @@ def test_receivers_copied_or_pickled_are_plain(assert_same):
     assert assert_same(scenario) == [(list, True)] * 3
 
 
+@pytest.mark.skipif(FINALIZERS_REPORT, reason="they have references of their own")
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="its WeakKeyDictionary makes other calls"
 )
