@@ -7,7 +7,6 @@ of them is imported here: Django 5.2 has no tasks, and the package is optional.
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 import warnings
@@ -27,7 +26,7 @@ from typing import (
     runtime_checkable,
 )
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -136,7 +135,7 @@ def connect_task(
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
         raise ImproperlyConfigured(problem)
-    is_async = inspect.iscoroutinefunction(payload)
+    is_async = iscoroutinefunction(payload)
     signal.connect(
         receiver.areceive if is_async else receiver.receive,
         sender=sender,
@@ -217,7 +216,8 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
     # functools.wraps() copies attributes to other functions.
     if known is not None and known.__wrapped__ is receiver:
         return known  # type: ignore[no-any-return]
-    is_async = inspect.iscoroutinefunction(receiver)
+    # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+    is_async = iscoroutinefunction(receiver)
     run: Receiver = async_to_sync(receiver) if is_async else receiver
 
     def register(**named: Any) -> None:

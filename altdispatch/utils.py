@@ -17,6 +17,7 @@ from functools import partial, wraps
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, Generic, TypeVar, cast
 
+from asgiref.sync import iscoroutinefunction
 from django.apps import apps
 from django.dispatch import Signal
 
@@ -95,7 +96,7 @@ class Block(Generic[T]):
             with self._make():
                 return await function(*args, **kwargs)
 
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = iscoroutinefunction(function)
         return cast(F, call_async if is_async else call)
 
 

@@ -14,7 +14,12 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 
 import pytest
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import (
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+    sync_to_async,
+)
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
@@ -581,6 +586,19 @@ def test_asend_and_commit(is_async):
     assert in_memory(dummy) == [{"a": 1}] * 2
 
 
+def test_a_payload_that_is_marked_as_a_coroutine_function():
+    """As Django's own decorators mark what they return."""
+
+    async def apayload(**kwargs):
+        return {"a": 1}
+
+    dummy = make("dummy")
+    marked = markcoroutinefunction(lambda **kwargs: apayload(**kwargs))
+    connect_task(placed, dummy, payload=marked, when="now")
+    async_to_sync(placed.asend)(None)
+    assert in_memory(dummy) == [{"a": 1}]
+
+
 def test_asend_and_fixtures():
     async def apayload(**kwargs):
         return {}
@@ -682,6 +700,19 @@ def test_on_commit_of_a_coroutine_function():
 
     async_to_sync(create)()
     assert names == ["kept", "from a loop"]
+
+
+@on_databases
+def test_on_commit_of_what_is_marked_as_a_coroutine_function():
+    seen = []
+
+    async def note(**kwargs):
+        seen.append(kwargs["sender"])
+
+    marked = markcoroutinefunction(lambda **kwargs: note(**kwargs))
+    placed.connect(on_commit(marked), weak=False)
+    placed.send(Tag)
+    assert seen == [Tag]
 
 
 @on_databases

@@ -10,7 +10,7 @@ from functools import partial, wraps
 
 import django.dispatch
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.contrib.auth.models import Group, User
 from django.db.models.signals import ModelSignal, post_save, pre_save
 from django.test import override_settings
@@ -261,6 +261,17 @@ def test_muted_functions(signal):
     assert function.__doc__ == "Recurses."
     assert inspect.iscoroutinefunction(coroutine_function)
     assert answers(signal) == ["called"]
+
+
+def test_decorating_what_is_marked_as_a_coroutine_function(signal):
+    async def send():
+        return await signal.asend(Sender)
+
+    def function():
+        return send()
+
+    decorated = muted(signal)(markcoroutinefunction(function))
+    assert asyncio.run(decorated()) == []
 
 
 @pytest.mark.parametrize("swap", [altdispatch.install, altdispatch.uninstall])
