@@ -267,15 +267,16 @@ def _record(
             sent.error = error
             raise
 
+    # Signals may have arguments of these names.
     def send(
-        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+        signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
         with write(signal, name, args, named) as sent:
             sent.answers = method(*args, **named)
         return sent.answers
 
     async def asend(
-        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+        signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
         with write(signal, name, args, named) as sent:
             sent.answers = await method(*args, **named)
@@ -375,7 +376,7 @@ class _Stack:
         self.own = vars(signal).get(name)
         self.functions: list[Receiver] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         method = self.own or partial(getattr(type(self.signal), self.name), self.signal)
         for function in [*self.functions]:
             method = partial(function, method)

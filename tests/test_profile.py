@@ -79,6 +79,17 @@ def test_counts(signal):
     assert [*counts.kinds.values()] == [{kind("send", 0, 0, connected=0): 1}]
 
 
+def test_counts_of_arguments_of_any_name(signal):
+    named = {"name": 1, "method": 2, "patch": 3, "args": 4, "named": 5}
+    counts = Counts()
+    with counts.counting():
+        signal.send(Sender, **named)
+        signal.send_robust(Sender, **named)
+        asyncio.run(signal.asend(Sender, **named))
+        asyncio.run(signal.asend_robust(Sender, **named))
+    assert sum(counts.kinds[signal].values()) == 4
+
+
 def test_counts_of_threads(signal):
     counts = Counts()
 

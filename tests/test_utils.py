@@ -608,6 +608,16 @@ def test_recorded(signal):
     assert sends[0].error is None
 
 
+def test_recorded_arguments_of_any_name(signal):
+    named = {"name": 1, "method": 2, "function": 3, "args": 4, "named": 5}
+    with recorded(signal) as sends:
+        signal.send(Sender, **named)
+        signal.send_robust(Sender, **named)
+        asyncio.run(signal.asend(Sender, **named))
+        asyncio.run(signal.asend_robust(Sender, **named))
+    assert [sent.named for sent in sends] == [named] * 4
+
+
 def test_several_that_are_recorded(signal, signal_class):
     other = signal_class()
     with recorded(signal, other) as sends:
