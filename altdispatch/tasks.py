@@ -29,7 +29,7 @@ from typing import (
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models.base import ModelBase
 from django.db.models.signals import ModelSignal
@@ -37,6 +37,7 @@ from django.dispatch import Signal
 
 from .apps import get_options
 from .naming import dotted
+from .senders import find_sender
 
 __all__ = ["connect_task", "disconnect_task", "on_commit", "task_receiver"]
 
@@ -90,7 +91,9 @@ def connect_task(
     Args:
 
         signal, sender
-            As in ``Signal.connect()``: a model may be ``"app.Model"``.
+            As in ``Signal.connect()``. With every signal, a model may be written as
+            ``"app.Model"``. Only signals of models take it before the models are
+            loaded.
         task
             What ``@task`` has made.
         payload
@@ -131,6 +134,7 @@ def connect_task(
             f"when={when!r} must be one of: {', '.join(map(repr, get_args(When)))}."
         )
     get_options()
+    sender = _find_sender(signal, sender)
     is_model = isinstance(signal, ModelSignal) and isinstance(sender, (str, ModelBase))
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
@@ -155,11 +159,8 @@ def disconnect_task(
 
     .. versionadded:: 0.2
     """
-    if isinstance(signal, ModelSignal) and isinstance(sender, str):
-        # disconnect() would not tell.
-        sender = apps.get_model(sender)
     uid = dispatch_uid or _dispatch_uid(task)
-    return signal.disconnect(sender=sender, dispatch_uid=uid)
+    return signal.disconnect(sender=find_sender(sender), dispatch_uid=uid)
 
 
 def task_receiver(
@@ -372,6 +373,16 @@ def task_receiver_of(receiver: Any) -> TaskReceiver | None:
     if type(receiver) is not MethodType or type(receiver.__self__) is not TaskReceiver:
         return None
     return receiver.__self__
+
+
+def _find_sender(signal: Signal, sender: object) -> object:
+    """Return the model of a name, or the name where Django waits for the model."""
+    try:
+        return find_sender(sender)
+    except (LookupError, AppRegistryNotReady):
+        if not isinstance(signal, ModelSignal):
+            raise
+        return sender
 
 
 def _dispatch_uid(task: Task) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,8 +18,9 @@ from types import FunctionType, MethodType, TracebackType
 from typing import Any, Generic, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
-from django.apps import apps
 from django.dispatch import Signal
+
+from .senders import check_sender, find_sender
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -187,7 +188,7 @@ def _connect(
     receiver: Receiver, signals: Iterable[Signal], senders: list[object] | None
 ) -> Iterator[Receiver]:
     uid = object()
-    each_sender = [None] if senders is None else _with_models(senders)
+    each_sender = [None] if senders is None else [*map(find_sender, senders)]
     with ExitStack() as stack:
         for signal, sender in itertools.product(signals, each_sender):
             signal.connect(receiver, sender=sender, weak=False, dispatch_uid=uid)
@@ -304,19 +305,6 @@ def _check_receiver(receiver: object) -> None:
         raise TypeError(f"{receiver!r} is not a receiver: it can't be called.")
 
 
-def _check_sender(sender: object) -> None:
-    if sender is None:
-        raise TypeError("None is not a sender. For every sender, leave senders out.")
-    if isinstance(sender, str):
-        app, _, model = sender.partition(".")
-        if not app.isidentifier() or not model.isidentifier():
-            raise ValueError(
-                f"{sender!r} is not a sender: a model is written as 'app.Model'."
-            )
-    elif not isinstance(sender, Hashable):
-        raise TypeError(f"{sender!r} is not a sender: it can't be hashed.")
-
-
 def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
     """Return the values of an argument that may be left out."""
     if given is None:
@@ -330,7 +318,7 @@ def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
 def _senders(given: Iterable[object] | None) -> list[object] | None:
     senders = _list("senders", given)
     for sender in senders or ():
-        _check_sender(sender)
+        check_sender(sender)
     return senders
 
 
@@ -341,19 +329,11 @@ def _receivers(given: Iterable[Receiver] | None) -> list[Receiver] | None:
     return receivers
 
 
-def _with_models(senders: Iterable[object]) -> list[object]:
-    """Return senders with the models in the place of their names."""
-    return [
-        apps.get_model(sender) if isinstance(sender, str) else sender
-        for sender in senders
-    ]
-
-
 def _sender_test(senders: Iterable[object] | None) -> Callable[[object], bool]:
     """Return a function that tells whether a sender is one of these."""
     if senders is None:
         return lambda sender: True
-    meant = _with_models(senders)
+    meant = [*map(find_sender, senders)]
     return lambda sender: any(sender is each for each in meant)
 
 

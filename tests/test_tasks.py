@@ -24,7 +24,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.core.checks import run_checks
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connections, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
@@ -495,6 +495,30 @@ def test_models_by_name():
     assert not post_save.has_listeners(Book)
     assert disconnect_task(post_save, make("dummy"), sender="shop.Tag")
     assert not disconnect_task(post_save, make("dummy"), sender=Tag)
+
+
+def test_models_by_name_with_other_signals():
+    """Django compares ids, also that of a string."""
+    options = {"payload": lambda **kwargs: {}, "when": "now"}
+    task_receiver(placed, sender="shop.Tag", **options)(make("dummy"))
+    connect_task(placed, make("dummy"), sender="shop.tag", **options)
+    assert (len(placed.send(Tag)), len(placed.send(Book))) == (1, 0)
+    for change in (
+        lambda sender: connect_task(placed, make("dummy"), sender=sender, **options),
+        lambda sender: disconnect_task(placed, make("dummy"), sender=sender),
+    ):
+        with pytest.raises(LookupError, match="Never"):
+            change("shop.Never")
+        with pytest.raises(ValueError, match="'Tag' is not a sender"):
+            change("Tag")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(apps, "models_ready", False)
+            with pytest.raises(
+                AppRegistryNotReady, match=r"'shop.Tag' .* in the ready"
+            ):
+                change("shop.Tag")
+    assert disconnect_task(placed, make("dummy"), sender="shop.Tag")
+    assert placed.receivers == []
 
 
 def test_the_decorator():
