@@ -513,9 +513,7 @@ def test_models_by_name_with_other_signals():
             change("Tag")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(apps, "models_ready", False)
-            with pytest.raises(
-                AppRegistryNotReady, match=r"'shop.Tag' .* in the ready"
-            ):
+            with pytest.raises(AppRegistryNotReady, match=r"in the ready\(\)"):
                 change("shop.Tag")
     assert disconnect_task(placed, make("dummy"), sender="shop.Tag")
     assert placed.receivers == []
