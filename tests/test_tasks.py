@@ -13,6 +13,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from functools import wraps
 
+import django
 import pytest
 from asgiref.sync import (
     async_to_sync,
@@ -298,6 +299,19 @@ def test_fixtures_queue_nothing_unless_asked_to():
     connect_task(post_save, make(task=announce), Tag, payload=payload, raw=True)
     call_command("loaddata", "shop", verbosity=0)
     assert len(stored()) == Tag.objects.count()
+
+
+@in_test_case
+def test_fixtures_and_the_signals_of_relations():
+    """Before Django 6.1, these don't say that they are sent for a fixture."""
+    connect_task(
+        m2m_changed,
+        make(),
+        sender=Product.tags.through,
+        payload=lambda action, **kwargs: {} if action == "post_add" else None,
+    )
+    call_command("loaddata", "shop", verbosity=0)
+    assert len(stored()) == (0 if django.VERSION >= (6, 1) else 2)
 
 
 def test_no_payload_is_no_task():
