@@ -20,6 +20,7 @@ from .naming import (
     dotted,
     find_importable_signals,
     find_in_class,
+    is_on_commit,
     module_of,
     name_signals,
     stored,
@@ -251,6 +252,8 @@ def _function(receiver: Any) -> Any:
         wrapped = stored(receiver, "__wrapped__")
         if wrapped is not None:
             receiver = wrapped
+        elif is_on_commit(receiver):
+            receiver = receiver.__self__
         elif type(receiver) is MethodType:
             receiver = receiver.__func__
         elif issubclass(type(receiver), functools.partial):

@@ -34,9 +34,10 @@ from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models.base import ModelBase
 from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
+from django.utils.inspect import func_accepts_kwargs
 
 from .apps import get_options
-from .naming import dotted
+from .naming import ON_COMMIT, dotted
 from .senders import find_sender
 
 __all__ = ["connect_task", "disconnect_task", "on_commit", "task_receiver"]
@@ -204,24 +205,38 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
     A coroutine function is run in an event loop then. ``robust`` is what
     ``transaction.on_commit()`` takes: whether errors are logged instead of raised.
 
-    As long as the receiver lives, it's the same one that is returned for it, so that it
-    can be connected weakly, and disconnected. What takes no attributes, such as a bound
-    method, has to be connected with ``weak=False``.
+    What is returned for the same receiver is equal, and lives as long as that: it can
+    be connected weakly, and disconnected. A bound method, and whatever else takes no
+    attributes, has to be connected with ``weak=False``.
 
     .. versionadded:: 0.2
     """
     if not callable(receiver):
         raise TypeError(f"{receiver!r} can't be called. connect_task() is for tasks.")
+    if settings.configured and settings.DEBUG and not func_accepts_kwargs(receiver):
+        # connect() doesn't see the receiver.
+        raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
     name = f"_altdispatch_on_commit_{robust}"
-    known = getattr(receiver, name, None)
-    # functools.wraps() copies attributes to other functions.
-    if known is not None and known.__wrapped__ is receiver:
-        return known  # type: ignore[no-any-return]
-    # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
-    is_async = iscoroutinefunction(receiver)
-    run: Receiver = async_to_sync(receiver) if is_async else receiver
+    register = getattr(receiver, "__dict__", {}).get(name)
+    if register is None:
+        register = _make_register(receiver, robust)
+        with suppress(AttributeError, TypeError):
+            setattr(receiver, name, register)
+    # Signals refer to methods in a way that lets their objects die.
+    return MethodType(register, receiver)
 
-    def register(**named: Any) -> None:
+
+def _make_register(receiver: Receiver, robust: bool) -> Receiver:
+    """Return the function of ``on_commit()``, with the names of a receiver.
+
+    The receiver has it as an attribute, so it must not keep that alive.
+    """
+
+    def register(receiver: Receiver, /, **named: Any) -> None:
+        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        is_async = iscoroutinefunction(receiver)
+        run: Receiver = async_to_sync(receiver) if is_async else receiver
+
         def call() -> None:
             run(**named)
 
@@ -231,8 +246,8 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
 
     # Without its attributes, one of which may say that it is a coroutine function.
     update_wrapper(register, receiver, updated=())
-    with suppress(AttributeError, TypeError):
-        setattr(receiver, name, register)
+    del vars(register)["__wrapped__"]
+    vars(register)[ON_COMMIT] = True
     return register
 
 

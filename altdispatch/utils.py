@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar, cast
 from asgiref.sync import iscoroutinefunction
 from django.dispatch import Signal
 
+from .naming import is_on_commit
 from .senders import check_sender, find_sender
 
 T = TypeVar("T")
@@ -138,9 +139,12 @@ def _mute(
     def is_given(receiver: Receiver) -> bool:
         return any(_is_same(receiver, each) for each in receivers or ())
 
-    def is_muted(receiver: Receiver) -> bool:
+    def is_muted(receiver: Any) -> bool:
         # Monitoring wraps what is connected.
-        return is_given(inspect.unwrap(receiver, stop=is_given))
+        receiver = inspect.unwrap(receiver, stop=is_given)
+        return is_given(receiver) or (
+            is_on_commit(receiver) and is_muted(receiver.__self__)
+        )
 
     def find(method: Receiver, sender: object) -> Any:
         if block not in _muted.get() or not is_sender_meant(sender):

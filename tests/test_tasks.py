@@ -12,6 +12,7 @@ import types
 import warnings
 from contextlib import contextmanager, suppress
 from functools import wraps
+from unittest.mock import Mock
 
 import django
 import pytest
@@ -37,6 +38,7 @@ import altdispatch
 import altdispatch.checks
 from altdispatch.listing import list_signals
 from altdispatch.tasks import connect_task, disconnect_task, on_commit, task_receiver
+from altdispatch.utils import muted
 
 from .system.shop.models import Book, Product, Tag
 
@@ -663,31 +665,88 @@ def test_asynchronous_code_without_a_transaction_is_warned():
 # on_commit().
 
 
-def test_on_commit_is_held_by_its_receiver():
+def test_on_commit_lives_as_long_as_its_receiver():
     def note(**kwargs):
         pass
 
+    gc.disable()
+    try:
+        placed.connect(on_commit(note))
+        placed.connect(on_commit(note))
+        placed.connect(on_commit(lambda **kwargs: None))
+        assert len(placed.receivers) == 2
+        assert [found for found, _ in placed.send(None)] == [on_commit(note)]
+        del note
+        assert not placed.has_listeners()
+    finally:
+        gc.enable()
+
+
+def test_on_commit_is_equal_for_the_same_receiver():
+    def note(**kwargs):
+        pass
+
+    assert on_commit(note) == on_commit(note)
+    assert on_commit(note) != on_commit(note, robust=True)
+
+    # This copies attributes.
     @wraps(note)
     def other(**kwargs):
         pass
 
-    assert on_commit(note) is on_commit(note)
-    assert on_commit(note) is not on_commit(note, robust=True)
-
-    @wraps(note)
-    def later(**kwargs):
-        pass
-
-    assert on_commit(later).__wrapped__ is later
-    assert on_commit(other).__wrapped__ is other
+    assert on_commit(other) != on_commit(note)
+    assert on_commit(other).__self__ is other
     placed.connect(on_commit(note))
-    gc.collect()
-    assert placed.has_listeners()
+    assert not placed.disconnect(on_commit(other))
     assert placed.disconnect(on_commit(note))
+
+
+@on_databases
+def test_on_commit_of_a_mock():
+    mock = Mock()
+    placed.connect(on_commit(mock))
+    placed.send(None, number=1)
+    mock.assert_called_once_with(signal=placed, sender=None, number=1)
+    placed.disconnect(on_commit(mock))
+    assert placed.receivers == []
+
+
+def test_on_commit_has_the_name_of_its_receiver(caplog):
+    def note(**kwargs):
+        raise KeyError
+
+    placed.connect(on_commit(note), dispatch_uid=1)
+    placed.connect(on_commit(note), dispatch_uid=2)
+    (found,) = [one for one in list_signals() if one.name == f"{__name__}.placed"]
+    name = "test_on_commit_has_the_name_of_its_receiver.<locals>.note"
+    for connection in found.connections:
+        assert connection.receiver == f"{__name__}.{name}"
+        assert connection.line == inspect.getsourcelines(note)[1]
+    placed.send_robust(None)
+    assert f"Error calling {name} in Signal.send_robust()" in caplog.text
+
+
+@on_databases
+def test_on_commit_that_is_muted():
+    seen = []
+
+    def note(**kwargs):
+        seen.append(kwargs)
+
     placed.connect(on_commit(note))
-    del note, other, later
-    gc.collect()
-    assert not placed.has_listeners()
+    for receivers in ([note], [on_commit(note)]):
+        with muted(placed, receivers=receivers):
+            assert placed.send(None) == []
+    with muted(placed, receivers=[on_commit(note, robust=True), announce.func]):
+        placed.send(None)
+    assert len(seen) == 1
+
+
+def test_on_commit_without_keyword_arguments(settings):
+    """Django tells of it with DEBUG, too."""
+    settings.DEBUG = True
+    with pytest.raises(ValueError, match="must accept keyword arguments"):
+        on_commit(lambda sender: None)
 
 
 class Holder:
