@@ -150,7 +150,8 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(signal.name or signal.type))
             for line in lines or ["nobody"]:
                 self.stdout.write(INDENT + line)
-        if not signals:
+        is_found = any(rows) or options["unheard"]
+        if not signals or (not is_found and (options["sender"] or options["app"])):
             self.stdout.write(_nothing(options))
         elif hidden := _count_hidden(listed, signals, options):
             self.stdout.write(
@@ -223,7 +224,7 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
     app = _find_app(options["app"])
     signals = _named(signals, options["signal"])
     # What is asked for by name is shown in any case.
-    show_all = options["all"] or (options["signal"] and not (sender or app))
+    show_unheard = options["all"] or (options["signal"] and not (sender or app))
     selected = []
     for signal in signals:
         connections = [
@@ -235,7 +236,7 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
         if options["unheard"]:
             is_wanted = not connections
         else:
-            is_wanted = bool(connections) or show_all
+            is_wanted = bool(connections or (show_unheard and not signal.connections))
         if is_wanted:
             selected.append(replace(signal, connections=connections))
     return selected
