@@ -35,19 +35,25 @@ class _Subparser(CommandParser):
                 option, action="store_true", default=SUPPRESS, help=SUPPRESS
             )
 
+    def add_json(self) -> None:
+        self.add_argument(
+            "--json", action="store_true", default=SUPPRESS, help="write it as JSON"
+        )
+
 
 class Command(BaseCommand):
     help = "Tells what altdispatch does in this project, and what there is to dispatch."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.set_defaults(tell=self.tell_status, json=False)
+        parser.set_defaults(tell=self.tell_status)
+        parser.add_argument("--json", action="store_true", help="write it as JSON")
         subparsers = parser.add_subparsers(
             title="subcommands", metavar="SUBCOMMAND", parser_class=_Subparser
         )
         add = subparsers.add_parser("status", help="what is swapped; the default")
         add.set_defaults(tell=self.tell_status)
-        add.add_argument("--json", action="store_true", help="write it as JSON")
+        add.add_json()
 
         add = subparsers.add_parser("signals", help="all signals and their receivers")
         add.set_defaults(tell=self.tell_signals)
@@ -80,7 +86,7 @@ class Command(BaseCommand):
             help="only receivers that were connected weakly, and died while the apps "
             "were loaded",
         )
-        add.add_argument("--json", action="store_true", help="write it as JSON")
+        add.add_json()
 
         add = subparsers.add_parser(
             "profile",
