@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from importlib import import_module
-from types import MethodType
+from inspect import signature
+from types import FunctionType, MethodType
 from typing import (
     Any,
     Literal,
@@ -46,6 +47,11 @@ When = Literal["transaction", "commit", "now"]
 Receiver = Callable[..., Any]
 Payload = Callable[..., dict[str, Any] | None]
 AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
+
+# The attribute of a function that is connected for a task.
+_RECEIVER = "_altdispatch_task_receiver"
+# Nobody nests payloads as deeply, unless they contain themselves.
+_MAX_DEPTH = 100
 
 
 @runtime_checkable
@@ -140,9 +146,8 @@ def connect_task(
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
         raise ImproperlyConfigured(problem)
-    is_async = iscoroutinefunction(payload)
     signal.connect(
-        receiver.areceive if is_async else receiver.receive,
+        receiver.as_function(),
         sender=sender,
         weak=False,
         dispatch_uid=dispatch_uid or _dispatch_uid(task),
@@ -253,7 +258,7 @@ def _make_register(receiver: Receiver, robust: bool) -> Receiver:
 
 @dataclass(frozen=True, eq=False)
 class TaskReceiver:
-    """What is connected for a task: one of its methods."""
+    """What is connected for a task."""
 
     task: Task
     payload: Payload | AsyncPayload
@@ -262,44 +267,64 @@ class TaskReceiver:
     #: The model that it's connected for, or its name, if it's for one.
     model: Any
 
+    def as_function(self) -> Receiver:
+        """Return the function to connect, with the name of the task's."""
+
+        def receive(**named: Any) -> Any:
+            return self.receive(**named)
+
+        async def areceive(**named: Any) -> Any:
+            return await self.areceive(**named)
+
+        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        is_async = iscoroutinefunction(self.payload)
+        function = areceive if is_async else receive
+        # Its own arguments: connect() looks at them with DEBUG.
+        own = {"__signature__": signature(function), _RECEIVER: self}
+        update_wrapper(function, self.task.func, updated=())
+        vars(function).update(own)
+        return function
+
     def receive(self, **named: Any) -> Any:
         """Queue the task; return its result, or None if it's queued later or not."""
-        if self._is_left_out(named):
+        payload: Any = None if self._is_left_out(named) else self.payload(**named)
+        if payload is None:
             return None
-        arguments = self._check_payload(self.payload(**named))
+        arguments, warning = self._prepare(payload, named)
         if arguments is None:
             return None
-        using = named.get("using") or DEFAULT_DB_ALIAS
-        if self.when == "commit":
-            return self._enqueue_on_commit(using, arguments)
-        is_apart = self.when == "transaction" and self._is_apart(using)
         result = self.task.enqueue(**arguments)
-        if is_apart:
-            self._warn_apart(using)
+        _warn(warning)
         return result
 
     async def areceive(self, **named: Any) -> Any:
-        """Do what ``receive()`` does, with ``aenqueue()``.
-
-        Connections belong to threads: a transaction is looked for where asynchronous
-        code has Django's synchronous code run.
-        """
-        if self._is_left_out(named):
+        """Do what ``receive()`` does, with ``aenqueue()``."""
+        call: Any = self.payload
+        payload = None if self._is_left_out(named) else await call(**named)
+        if payload is None:
             return None
-        payload: Any = self.payload
-        arguments = self._check_payload(await payload(**named))
+        # Connections belong to threads: a transaction is looked for where asynchronous
+        # code has Django's synchronous code run.
+        prepare = sync_to_async(self._prepare)
+        arguments, warning = await prepare(payload, named)
         if arguments is None:
             return None
+        result = await self.task.aenqueue(**arguments)
+        _warn(warning)
+        return result
+
+    def _prepare(
+        self, payload: Any, named: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Return the arguments to queue now, if any, and what to warn of after that."""
+        arguments = self._check_payload(payload)
         using = named.get("using") or DEFAULT_DB_ALIAS
         if self.when == "commit":
-            return await sync_to_async(self._enqueue_on_commit)(using, arguments)
-        is_apart = self.when == "transaction" and (
-            await sync_to_async(self._is_apart)(using)
-        )
-        result = await self.task.aenqueue(**arguments)
-        if is_apart:
-            self._warn_apart(using)
-        return result
+            queue = partial(self.task.enqueue, **arguments)
+            transaction.on_commit(queue, using=using)
+            return None, ""
+        is_apart = self.when == "transaction" and self._is_apart(using)
+        return arguments, self._warning(using) if is_apart else ""
 
     def _is_left_out(self, named: dict[str, Any]) -> bool:
         # Other signals may have an argument of that name.
@@ -345,49 +370,42 @@ class TaskReceiver:
             raise ImproperlyConfigured(problem)
         return transaction.get_autocommit(using)
 
-    def _warn_apart(self, using: str) -> None:
-        # After it's queued, as the warning may be made an error.
-        warnings.warn(
+    def _warning(self, using: str) -> str:
+        return (
             f"{self.task.module_path} was queued outside a transaction: it would have "
             "been lost if the process had died after the data was committed. Send the "
-            f'signal inside transaction.atomic(using="{using}").',
-            RuntimeWarning,
-            stacklevel=1,
+            f'signal inside transaction.atomic(using="{using}").'
         )
 
-    def _enqueue_on_commit(self, using: str, arguments: dict[str, Any]) -> None:
-        transaction.on_commit(partial(self.task.enqueue, **arguments), using=using)
-
-    def _check_payload(self, payload: Any) -> dict[str, Any] | None:
+    def _check_payload(self, payload: Any) -> dict[str, Any]:
         """Return a copy that later changes of the data don't reach."""
-        if payload is None:
-            return None
+        name = self.task.module_path
         if not isinstance(payload, dict):
             raise TypeError(
-                f"The payload of {self.task.module_path} must be a dictionary or None, "
-                f"not {type(payload).__name__}."
+                f"The payload of {name} must be a dictionary or None, not "
+                f"{type(payload).__name__}."
             )
-        copy = {}
-        for key, value in payload.items():
-            try:
-                copy[_copy_key(key, ())] = _copy_json(value, (key,))
-            except (_NotJSON, RecursionError) as error:
-                what = f"{key!r} is nested too deeply, or in itself"
-                if isinstance(error, _NotJSON):
-                    what = str(error)
-                raise TypeError(
-                    f"The payload of {self.task.module_path} can't be written as JSON: "
-                    f"{what}."
-                ) from None
+        try:
+            copy: dict[str, Any] = _copy_json(payload, ())
+        except _NotJSON as error:
+            raise TypeError(
+                f"The payload of {name} can't be written as JSON: {error}."
+            ) from None
         return copy
 
 
+def _warn(warning: str) -> None:
+    # After the task is queued, as the warning may be made an error.
+    if warning:
+        warnings.warn(warning, RuntimeWarning, stacklevel=1)
+
+
 def task_receiver_of(receiver: Any) -> TaskReceiver | None:
-    """Return whose method a receiver is, if it's that of a task."""
-    # By the types: isinstance() would wake lazy objects.
-    if type(receiver) is not MethodType or type(receiver.__self__) is not TaskReceiver:
+    """Return what makes a receiver queue a task, if it does."""
+    # By the type: isinstance() would wake lazy objects.
+    if type(receiver) is not FunctionType:
         return None
-    return receiver.__self__
+    return vars(receiver).get(_RECEIVER)
 
 
 def _find_sender(signal: Signal, sender: object) -> object:
@@ -431,6 +449,8 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
     Subclasses, such as choices and strings that are safe in HTML, become plain.
     """
     kind = type(value)
+    if len(path) > _MAX_DEPTH:
+        raise _NotJSON(f"{path[0]!r} is nested too deeply, or in itself")
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if isinstance(value, str):
@@ -447,7 +467,8 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
             for key, each in value.items()
         }
     # Its repr() may be long, or query a database.
-    what = repr(value) if kind is float else f"of type {dotted(kind)}"
+    is_float = isinstance(value, float)
+    what = float.__repr__(value) if is_float else f"of type {dotted(kind)}"
     raise _NotJSON(f"{_show_path(path)} is {what}")
 
 

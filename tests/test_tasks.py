@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import inspect
 import math
-import types
 import warnings
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -367,6 +366,10 @@ def test_a_payload_becomes_plain():
     assert queued["lines"] is not lines
 
 
+class Ratio(float):
+    pass
+
+
 NESTED: list[object] = []
 NESTED.append(NESTED)
 
@@ -381,6 +384,7 @@ NESTED.append(NESTED)
         ({"a": 1, "b": {"c": [0, {1}]}}, r"'b'\['c'\]\[1\] is of type builtins\.set"),
         ({"raw": b"bytes"}, "'raw' is of type builtins.bytes"),
         ({"ratio": math.nan}, "'ratio' is nan"),
+        ({"ratio": Ratio("nan")}, "'ratio' is nan"),
         ({"ratio": [math.inf]}, r"'ratio'\[0\] is inf"),
         ({"by_id": {1: 2}}, "the key 1 in 'by_id' is no string"),
         ({1: 2}, "the key 1 is no string"),
@@ -556,6 +560,16 @@ def test_it_is_listed_as_the_task(capsys):
 
     call_command(Command(), "signals", "--signal=placed")
     assert "strong, task (commit), uid" in capsys.readouterr().out
+
+
+def test_it_has_the_name_of_the_task(caplog):
+    connect_task(placed, make("dummy"), payload=lambda: None, when="now")
+    connect_task(post_save, make(), sender="shop.Never", payload=payload)
+    placed.send_robust(None)
+    assert "Error calling reindex in Signal.send_robust()" in caplog.text
+    messages = [one.msg for one in run_checks() if one.id == "signals.E001"]
+    del apps._pending_operations["shop", "never"]
+    assert "The function 'reindex' was connected to the" in messages[0]
 
 
 # Asynchronous code.
@@ -835,4 +849,3 @@ def test_debug_accepts_what_is_connected(settings):
     connect_task(placed, make("dummy"), payload=payload, when="now")
     placed.connect(on_commit(announce.func))
     assert len(placed.receivers) == 2
-    assert isinstance(placed.receivers[0][1], types.MethodType)
