@@ -110,7 +110,8 @@ def muted(
     """Have ``signals`` call no receivers, as if none were connected.
 
     With ``senders``, only those signals that these send; a model can be written as
-    ``"app.Model"``. With ``receivers``, only these are not called.
+    ``"app.Model"``. With ``receivers``, only these are not called; a task that is
+    connected is given as such, or as its function.
 
     It is so in the thread or task that has entered the block, and in what that starts
     from within through asyncio or asgiref: the signals of other threads, say of other
@@ -328,9 +329,18 @@ def _senders(given: Iterable[object] | None) -> list[object] | None:
 
 def _receivers(given: Iterable[Receiver] | None) -> list[Receiver] | None:
     receivers = _list("receivers", given)
-    for receiver in receivers or ():
-        _check_receiver(receiver)
-    return receivers
+    if receivers is None:
+        return None
+    functions = [_function_of(receiver) for receiver in receivers]
+    for function in functions:
+        _check_receiver(function)
+    return functions
+
+
+def _function_of(receiver: Any) -> Any:
+    """Return the function of a task; return anything else unchanged."""
+    # Without importing tasks, which pytest would do for the fixtures.
+    return receiver if callable(receiver) else getattr(receiver, "func", receiver)
 
 
 def _sender_test(senders: Iterable[object] | None) -> Callable[[object], bool]:

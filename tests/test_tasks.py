@@ -572,6 +572,21 @@ def test_it_has_the_name_of_the_task(caplog):
     assert "The function 'reindex' was connected to the" in messages[0]
 
 
+def test_it_is_muted_as_the_task_or_its_function():
+    async def apayload(**kwargs):
+        return {}
+
+    options = {"payload": lambda **kwargs: {}, "when": "now"}
+    connect_task(placed, make("dummy"), **options)
+    connect_task(placed, make("immediate"), payload=apayload, when="now")
+    connect_task(placed, make("dummy", announce), **options)
+    for muting in (make("dummy"), reindex, reindex.func):
+        with muted(placed, receivers=[muting]):
+            ((_, result),) = placed.send(None)
+            assert result.task.func is announce.func
+    assert len(placed.send(None)) == 3
+
+
 # Asynchronous code.
 
 
