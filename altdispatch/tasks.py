@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial, update_wrapper
 from importlib import import_module
 from inspect import signature
@@ -27,6 +28,7 @@ from typing import (
     runtime_checkable,
 )
 
+import django.dispatch.dispatcher
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.conf import settings
@@ -48,6 +50,8 @@ Receiver = Callable[..., Any]
 Payload = Callable[..., dict[str, Any] | None]
 AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
 
+# Any, as what is used of it is private.
+stock: Any = django.dispatch.dispatcher
 # The attribute of a function that is connected for a task.
 _RECEIVER = "_altdispatch_task_receiver"
 # Nobody nests payloads as deeply, unless they contain themselves.
@@ -72,6 +76,12 @@ class Task(Protocol):
 
     @property
     def queue_name(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def run_after(self) -> datetime | None: ...
 
     def get_backend(self) -> Any: ...
 
@@ -118,6 +128,7 @@ def connect_task(
         dispatch_uid
             By default it's made from the task with its backend and queue, so that
             connecting it twice to the same signal and sender is connecting it once.
+            Connecting it again with another payload, say, is a ``ValueError``.
 
     The signal keeps the receiver until :func:`disconnect_task`.
 
@@ -146,12 +157,16 @@ def connect_task(
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
         raise ImproperlyConfigured(problem)
-    signal.connect(
-        receiver.as_function(),
-        sender=sender,
-        weak=False,
-        dispatch_uid=dispatch_uid or _dispatch_uid(task),
-    )
+    uid = dispatch_uid or _dispatch_uid(task)
+    signal.connect(receiver.as_function(), sender=sender, weak=False, dispatch_uid=uid)
+    # connect() does nothing, and says nothing, if there is one.
+    connected = _find_connected(signal, (uid, stock._make_id(sender)))
+    if connected is not None and not receiver.is_like(connected):
+        raise ValueError(
+            f"{task.module_path} is already connected to this signal and sender, with "
+            "another payload, when, raw, priority or run_after. Disconnect it first, "
+            "or give this connection a dispatch_uid of its own."
+        )
 
 
 def disconnect_task(
@@ -285,6 +300,14 @@ class TaskReceiver:
         vars(function).update(own)
         return function
 
+    def is_like(self, other: TaskReceiver) -> bool:
+        """Return whether both do the same."""
+        return (
+            (self.when, self.raw) == (other.when, other.raw)
+            and _options(self.task) == _options(other.task)
+            and _is_same_function(self.payload, other.payload)
+        )
+
     def receive(self, **named: Any) -> Any:
         """Queue the task; return its result, or None if it's queued later or not."""
         payload: Any = None if self._is_left_out(named) else self.payload(**named)
@@ -406,6 +429,33 @@ def task_receiver_of(receiver: Any) -> TaskReceiver | None:
     if type(receiver) is not FunctionType:
         return None
     return vars(receiver).get(_RECEIVER)
+
+
+def _find_connected(signal: Signal, key: tuple[Any, Any]) -> TaskReceiver | None:
+    """Return what is connected for a task under a key of ``signal.receivers``."""
+    found = [entry[1] for entry in signal.receivers if entry[0] == key]
+    return task_receiver_of(found[0]) if found else None
+
+
+def _options(task: Task) -> tuple[Any, ...]:
+    # Not the function: a module that is loaded again has another one of the same name.
+    return (
+        task.module_path,
+        task.backend,
+        task.queue_name,
+        task.priority,
+        task.run_after,
+    )
+
+
+def _is_same_function(one: Any, other: Any) -> bool:
+    """Return whether it's the same, also if its module was loaded again."""
+    if one == other:
+        return True
+    functions = [each for each in (one, other) if type(each) is FunctionType]
+    names = {(each.__module__, each.__qualname__) for each in functions}
+    # Lambdas and local functions of one name may be others.
+    return len(functions) == 2 and len(names) == 1 and "<" not in one.__qualname__
 
 
 def _find_sender(signal: Signal, sender: object) -> object:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import types
 import warnings
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import wraps
 from unittest.mock import Mock
 
@@ -505,6 +507,48 @@ def test_connecting_twice_is_connecting_once():
     assert disconnect_task(placed, dummy, dispatch_uid="another")
     assert disconnect_task(placed, dummy, sender=Tag)
     assert len(placed.send(Tag)) == 2
+
+
+@pytest.mark.parametrize("sender", [None, Tag, "shop.Tag"])
+def test_connecting_again_with_something_else(sender):
+    dummy = make("dummy")
+    options = {"sender": sender, "payload": payload, "when": "commit"}
+    connect_task(post_save, dummy, **options)
+    connect_task(post_save, make("dummy"), **options)
+    for changed in (
+        {"payload": lambda **kwargs: {}},
+        {"payload": payload_of_tags},
+        {"when": "now"},
+        {"raw": True},
+        {"task": dummy.using(priority=3)},
+        {"task": dummy.using(run_after=datetime(2100, 1, 1, tzinfo=UTC))},
+    ):
+        with pytest.raises(ValueError, match="reindex is already connected"):
+            connect_task(post_save, **{"task": dummy, **options, **changed})
+        connect_task(
+            post_save,
+            **{"task": dummy, **options, **changed},
+            dispatch_uid=repr(changed),
+        )
+    assert disconnect_task(post_save, dummy, sender)
+    connect_task(post_save, dummy, **{**options, "when": "now"})
+
+
+def test_connecting_again_after_a_reload():
+    """Of lambdas and local functions, the name doesn't tell."""
+    dummy = make("dummy")
+
+    again = types.FunctionType(payload.__code__, globals())
+    connect_task(placed, dummy, payload=payload, when="now")
+    connect_task(placed, dummy, payload=again, when="now")
+    assert len(placed.receivers) == 1
+
+    def make_payload():
+        return lambda **kwargs: {}
+
+    connect_task(post_save, dummy, payload=make_payload(), when="now")
+    with pytest.raises(ValueError, match="already connected"):
+        connect_task(post_save, dummy, payload=make_payload(), when="now")
 
 
 def test_models_by_name():
