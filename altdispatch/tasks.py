@@ -8,6 +8,7 @@ of them is imported here: Django 5.2 has no tasks, and the package is optional.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Hashable
@@ -17,7 +18,7 @@ from datetime import datetime
 from functools import partial, update_wrapper
 from importlib import import_module
 from inspect import signature
-from types import FunctionType, MethodType
+from types import FrameType, FunctionType, MethodType
 from typing import (
     Any,
     Literal,
@@ -28,6 +29,7 @@ from typing import (
     runtime_checkable,
 )
 
+import asgiref
 import django.dispatch.dispatcher
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
@@ -54,6 +56,10 @@ AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
 stock: Any = django.dispatch.dispatcher
 # The attribute of a function that is connected for a task.
 _RECEIVER = "_altdispatch_task_receiver"
+_NOT_THE_SENDER = tuple(
+    os.path.join(os.path.dirname(path), "")
+    for path in (__file__, asgiref.__file__, django.__file__)
+)
 # Nobody nests payloads as deeply, unless they contain themselves.
 _MAX_DEPTH = 100
 
@@ -395,9 +401,10 @@ class TaskReceiver:
 
     def _warning(self, using: str) -> str:
         return (
-            f"{self.task.module_path} was queued outside a transaction: it would have "
-            "been lost if the process had died after the data was committed. Send the "
-            f'signal inside transaction.atomic(using="{using}").'
+            f"{self.task.module_path} was queued outside a transaction: the task and "
+            "the data are committed one after the other. If the process dies in "
+            "between, one of them is missing. Send the signal inside "
+            f'transaction.atomic(using="{using}").'
         )
 
     def _check_payload(self, payload: Any) -> dict[str, Any]:
@@ -418,9 +425,18 @@ class TaskReceiver:
 
 
 def _warn(warning: str) -> None:
-    # After the task is queued, as the warning may be made an error.
-    if warning:
-        warnings.warn(warning, RuntimeWarning, stacklevel=1)
+    """Warn of the line that has sent the signal, if there is something to warn of.
+
+    It's done after the task is queued, as the warning may be made an error.
+    """
+    if not warning:
+        return
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_SENDER):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(warning, RuntimeWarning, stacklevel=level)
 
 
 def task_receiver_of(receiver: Any) -> TaskReceiver | None:

@@ -30,7 +30,13 @@ from django.core.checks import run_checks
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connections, models, transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import (
+    m2m_changed,
+    post_delete,
+    post_save,
+    pre_delete,
+    pre_save,
+)
 from django.dispatch import Signal, receiver
 from django.test import override_settings
 from django.utils.safestring import mark_safe
@@ -139,7 +145,7 @@ def backends():
 @pytest.fixture(autouse=True)
 def signals():
     """What a test connects is disconnected at its end."""
-    used = (placed, post_save, post_delete, m2m_changed)
+    used = (placed, pre_save, post_save, pre_delete, post_delete, m2m_changed)
     before = [[*signal.receivers] for signal in used]
     yield
     for signal, receivers in zip(used, before, strict=True):
@@ -227,12 +233,31 @@ def test_now():
 @on_databases
 def test_outside_a_transaction_it_is_stored_with_a_warning():
     connect_task(post_save, make(), sender=Tag, payload=payload)
-    with pytest.warns(RuntimeWarning, match="reindex was queued outside a transaction"):
+    with pytest.warns(RuntimeWarning, match="reindex was queued outside") as warned:
         Tag.objects.create(name="alone")
+    # The line that saves, not one of Django's.
+    assert warned[0].filename == __file__
     with warnings.catch_warnings(), suppress(RuntimeWarning):
         warnings.simplefilter("error")
         Tag.objects.create(name="all the same")
     assert stored() == [{"name": "alone"}, {"name": "all the same"}]
+
+
+@on_databases
+def test_which_signals_django_sends_in_a_transaction():
+    """save() sends its signals before and after the one that it opens."""
+
+    def payload(sender, signal, **kwargs):
+        return {"signal": sent[signal]} if sender is Tag else None
+
+    sent = {pre_save: "pre_save", pre_delete: "pre_delete", post_delete: "post_delete"}
+    for signal in sent:
+        connect_task(signal, make(), payload=payload)
+    with pytest.warns(RuntimeWarning, match="If the process dies in between, one"):
+        tag = Tag.objects.create(name="one")
+    tag.delete()
+    names = [row["signal"] for row in stored()]
+    assert names == ["pre_save", "pre_delete", "post_delete"]
 
 
 @on_databases
