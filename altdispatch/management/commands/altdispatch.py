@@ -185,6 +185,11 @@ class Command(BaseCommand):
         for line in _align(_by_signal(found)):
             self.stdout.write(f"  {line}")
         self.stdout.write(_verdict(found))
+        if found.status not in (None, 200):
+            self.stdout.write(
+                f"The answers had the status {found.status}, not 200. Is that what you "
+                "want to measure?"
+            )
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
