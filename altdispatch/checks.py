@@ -58,15 +58,19 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
         or implementations.is_python_chosen()
     ):
         return []
+    reason = implementations.in_use.reason
+    hint = "Set ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
+    # The reason says itself what to do about other interpreters.
+    if "another interpreter" not in reason:
+        hint = (
+            "Install altdispatch again where there is a C compiler and the headers of "
+            "this Python. With ALTDISPATCH_REQUIRE_SPEEDUPS=1 in the environment, the "
+            f"installation fails with the compiler's error. {hint}"
+        )
     return [
         Warning(
-            f"altdispatch dispatches in plain Python: {implementations.in_use.reason}.",
-            hint=(
-                "Install altdispatch again where there is a C compiler and the headers "
-                "of this Python. With ALTDISPATCH_REQUIRE_SPEEDUPS=1 in the "
-                "environment, the installation fails with the compiler's error. Set "
-                "ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
-            ),
+            f"altdispatch dispatches in plain Python: {reason}.",
+            hint=hint,
             id="altdispatch.W002",
         )
     ]

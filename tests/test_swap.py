@@ -381,6 +381,21 @@ def test_check_for_the_extension(implementation, monkeypatch):
         assert find() == []
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="never has it")
+def test_check_for_the_extension_in_another_interpreter(monkeypatch):
+    """There, installing it again doesn't help."""
+    from altdispatch.checks import check_extension_is_there
+
+    reason = "the extension can't be loaded: another interpreter of this process has it"
+    chosen = altdispatch.implementations.in_python(reason)
+    monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 0)
+    monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "")
+    (warning,) = check_extension_is_there()
+    assert reason in warning.msg
+    assert "nstall" not in warning.hint
+
+
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["_live_receivers", "_clear_dead_receivers"])
