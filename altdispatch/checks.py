@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.dispatch import Signal
 
 from . import implementations
-from .listing import find_repeated, find_task_receivers
+from .listing import find_repeated, find_task_problems
 from .lost import find_lost
 from .naming import find_importable_signals
 from .swap import find_patched, is_installed, read_source
@@ -145,10 +145,9 @@ def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
 def _report_tasks(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Error(
-            problem,
+            f"{signal}, sent by {sender or 'anything'}: {problem}",
             hint="Sends that would queue it raise an error.",
             id="altdispatch.E006",
         )
-        for receiver in find_task_receivers(signals)
-        if (problem := receiver.find_problem()) is not None
+        for signal, sender, problem in find_task_problems(signals)
     ]

@@ -27,7 +27,7 @@ from .naming import (
 )
 from .patches import find_signals
 from .releases import ENTRY_LENGTH, WATCHES_SENDERS
-from .tasks import TaskReceiver, task_receiver_of
+from .tasks import task_receiver_of
 
 # Any, as what is used of it is private.
 stock: Any = django.dispatch.dispatcher
@@ -180,13 +180,26 @@ def _identity(receiver: Any) -> tuple[int, ...]:
     return (id(receiver),)
 
 
-def find_task_receivers(signals: list[Signal]) -> list[TaskReceiver]:
-    """Return what is connected for tasks to ``signals``."""
-    return [
-        found
+def find_task_problems(signals: Iterable[Signal]) -> list[tuple[str, str | None, str]]:
+    """Return why tasks can't be queued, after the names of the signal and the sender."""
+    found = [
+        (signal, entry, problem)
         for signal in signals
-        for _, receiver in _living(signal)
-        if (found := task_receiver_of(receiver)) is not None
+        for entry, receiver in _living(signal)
+        if (queued := task_receiver_of(receiver)) is not None
+        and (problem := queued.find_problem()) is not None
+    ]
+    if not found:
+        return []
+    names = name_signals([signal for signal, _, _ in found])
+    senders = _senders([signal for signal, _, _ in found])
+    return [
+        (
+            names.get(id(signal), dotted(type(signal))),
+            _name_of_sender(entry[0][1], senders),
+            problem,
+        )
+        for signal, entry, problem in found
     ]
 
 

@@ -494,7 +494,8 @@ def test_app_installs():
         ({"FORCED": True}, "'FORCED' is not an option .* It has: FORCE"),
         ({"FORCE": "yes"}, "'FORCE' of the setting ALTDISPATCH must be True or False"),
         ({"TASK_DATABASES": ["default"]}, "from aliases of TASKS to aliases of DATAB"),
-        ({"TASK_DATABASES": {"default": None}}, "'TASK_DATABASES' .* must be a dict"),
+        ({"TASK_DATABASES": {"imm": "default"}}, "'imm', which is not in TASKS"),
+        ({"TASK_DATABASES": {"default": "nope"}}, "'nope', which is not in DATABASES"),
     ],
 )
 @pytest.mark.usefixtures("clean")

@@ -491,7 +491,14 @@ def test_the_check():
     Router.in_other = (Tag,)
     with override_settings(DATABASE_ROUTERS=[Router()]):
         (message,) = messages()
-    assert "tests.test_tasks.reindex is connected" in message.msg
+        # The task of another connection doesn't say the same.
+        connect_task(post_delete, make(), sender=Book, payload=payload)
+        Router.in_other = (Tag, Book)
+        assert len({one.msg for one in messages()}) == 2
+    assert message.msg.startswith(
+        "django.db.models.signals.post_save, sent by shop.Tag: "
+        "tests.test_tasks.reindex is connected"
+    )
     assert message.is_serious()
     # What waits for a model would be told of by Django's own check.
     del apps._pending_operations["shop", "never"]
