@@ -181,7 +181,7 @@ def _identity(receiver: Any) -> tuple[int, ...]:
 
 
 def find_task_problems(signals: Iterable[Signal]) -> list[tuple[str, str | None, str]]:
-    """Return why tasks can't be queued, after the names of the signal and the sender."""
+    """Return why tasks can't be queued, after the names of signal and sender."""
     found = [
         (signal, entry, problem)
         for signal in signals

@@ -146,11 +146,7 @@ def connect_task(
 
     .. versionadded:: 0.2
     """
-    if not isinstance(task, Task):
-        raise TypeError(
-            f"{task!r} is not a task. Decorate the function with @task first: "
-            "@task_receiver stands above it."
-        )
+    _check_signal_and_task(signal, task)
     if not callable(payload):
         raise TypeError(f"The payload must be a function, not {payload!r}.")
     if when not in get_args(When):
@@ -186,6 +182,7 @@ def disconnect_task(
 
     .. versionadded:: 0.2
     """
+    _check_signal_and_task(signal, task)
     uid = dispatch_uid or _dispatch_uid(task)
     return signal.disconnect(sender=find_sender(sender), dispatch_uid=uid)
 
@@ -415,6 +412,11 @@ class TaskReceiver:
                 f"The payload of {name} must be a dictionary or None, not "
                 f"{type(payload).__name__}."
             )
+        if "self" in payload:
+            # Queued on commit, it would fail after that.
+            raise TypeError(
+                f"The payload of {name} has the key 'self', which enqueue() can't take."
+            )
         try:
             copy: dict[str, Any] = _copy_json(payload, ())
         except _NotJSON as error:
@@ -445,6 +447,18 @@ def task_receiver_of(receiver: Any) -> TaskReceiver | None:
     if type(receiver) is not FunctionType:
         return None
     return vars(receiver).get(_RECEIVER)
+
+
+def _check_signal_and_task(signal: object, task: object) -> None:
+    if not isinstance(signal, Signal):
+        raise TypeError(
+            f"{signal!r} is not a signal. Only task_receiver() takes several."
+        )
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{task!r} is not a task. Decorate the function with @task first: "
+            "@task_receiver stands above it."
+        )
 
 
 def _find_connected(signal: Signal, key: tuple[Any, Any]) -> TaskReceiver | None:
@@ -501,7 +515,13 @@ def _database_of(backend: Any) -> str | None:
     package = sys.modules.get("django_tasks_db.backend")
     if package is None or not isinstance(backend, package.DatabaseBackend):
         return None
-    model = import_module("django_tasks_db.models").DBTaskResult
+    try:
+        model = import_module("django_tasks_db.models").DBTaskResult
+    except RuntimeError as error:
+        # What Django says of models whose app is not installed.
+        raise ImproperlyConfigured(
+            'DatabaseBackend needs "django_tasks_db" in INSTALLED_APPS.'
+        ) from error
     return router.db_for_write(model)
 
 

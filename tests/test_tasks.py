@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import sys
 import types
 import warnings
 from contextlib import contextmanager, suppress
@@ -415,6 +416,7 @@ NESTED.append(NESTED)
         ({"ratio": [math.inf]}, r"'ratio'\[0\] is inf"),
         ({"by_id": {1: 2}}, "the key 1 in 'by_id' is no string"),
         ({1: 2}, "the key 1 is no string"),
+        ({"self": 1}, "the key 'self', which enqueue"),
         ({"nested": NESTED}, "'nested' is nested too deeply"),
         (Tag(name="t"), "must be a dictionary or None, not Tag"),
         ([], "must be a dictionary or None, not list"),
@@ -516,6 +518,25 @@ def test_wrong_arguments(task, options, error, message):
     with pytest.raises(error, match=message):
         connect_task(placed, task or make(), **{"payload": payload, **options})
     assert placed.receivers == []
+
+
+@pytest.mark.parametrize("change", [connect_task, disconnect_task])
+def test_what_is_no_signal_or_no_task(change):
+    options = {"payload": payload} if change is connect_task else {}
+    for wrong in ([placed], (placed,), None, "placed"):
+        with pytest.raises(
+            TypeError, match=r"not a signal. Only task_receiver\(\) takes"
+        ):
+            change(wrong, make(), **options)
+    with pytest.raises(TypeError, match="is not a task. Decorate the function"):
+        change(placed, reindex.func, **options)
+
+
+def test_an_engine_that_is_not_installed(monkeypatch):
+    """Its models are imported by the other tests."""
+    monkeypatch.delitem(sys.modules, "django_tasks_db.models")
+    with pytest.raises(ImproperlyConfigured, match='needs "django_tasks_db" in INS'):
+        connect_task(post_save, make(), sender=Tag, payload=payload)
 
 
 # Connecting.
