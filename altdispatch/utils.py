@@ -114,9 +114,10 @@ def muted(
     connected is given as such, or as its function.
 
     It is so in the thread or task that has entered the block, and in what that starts
-    from within through asyncio or asgiref: the signals of other threads, say of other
-    requests, get to their receivers. Blocks nest, in any order. What is connected or
-    disconnected meanwhile stays so.
+    from within as a task of asyncio, by ``asyncio.to_thread()`` or by asgiref. The
+    signals of other threads, say of other requests, get to their receivers; so do those
+    of ``loop.run_in_executor()``, which doesn't copy the context. Blocks nest, in any
+    order. What is connected or disconnected meanwhile stays so.
 
     Raise ``TypeError`` if there is no signal, or if something can't be a signal, sender
     or receiver, and ``ValueError`` for a string that isn't like ``"app.Model"``.

@@ -528,7 +528,7 @@ def test_what_is_no_signal_or_no_task(change):
             TypeError, match=r"not a signal. Only task_receiver\(\) takes"
         ):
             change(wrong, make(), **options)
-    with pytest.raises(TypeError, match="is not a task. Decorate the function"):
+    with pytest.raises(TypeError, match=r"is not a task\. Decorate the function"):
         change(placed, reindex.func, **options)
 
 

@@ -188,14 +188,16 @@ def test_other_tasks_are_not_muted(signal):
         async def mute():
             async with muted(signal):
                 muting.set()
-                # It holds in what is started from in here.
+                loop = asyncio.get_running_loop()
+                outer = await loop.run_in_executor(None, answers, signal)
+                # It holds in what takes the context of in here.
                 inner = [
                     await sync_to_async(answers)(signal),
                     await asyncio.to_thread(answers, signal),
                     await asyncio.create_task(see()),
                 ]
                 await done.wait()
-                return inner
+                return outer, inner
 
         async def see():
             return [answer for _, answer in await signal.asend(Sender)]
@@ -206,7 +208,7 @@ def test_other_tasks_are_not_muted(signal):
         done.set()
         return seen, await task
 
-    assert asyncio.run(main()) == (["called"], [[], [], []])
+    assert asyncio.run(main()) == (["called"], (["called"], [[], [], []]))
 
 
 def test_task_that_outlives_the_block(signal):
