@@ -15,17 +15,16 @@ from typing import Any
 
 import django
 from django.core.management import handle_default_options
-from django.core.management.base import CommandParser
 
 from . import install, status
 
-# The subcommands of the management command, and what they do.
-MANAGED = {
-    "status": "tell what is swapped",
-    "signals": "list all signals and their receivers",
-    "profile": "tell what dispatching costs, on stock Django and swapped",
-}
+HELP = """\
+usage: python -m altdispatch [status | signals | profile] [OPTION ...]
+       python -m altdispatch run [--force] (SCRIPT | -m MODULE) [ARGS ...]
 
+Do what `manage.py altdispatch` does (by default: status), or run a program with the
+dispatcher swapped first. Each subcommand has a --help of its own.
+"""
 NO_PROJECT = (
     "No project is set up. Name its settings with --settings, or in "
     "DJANGO_SETTINGS_MODULE."
@@ -34,27 +33,28 @@ NO_PROJECT = (
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says; leave with an exit code where it's wrong."""
-    if not arguments or arguments[0] in MANAGED:
-        manage(arguments or ["status"])
-        return
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+    elif arguments[:1] == ["run"]:
+        run(arguments[1:])
+    else:
+        manage(arguments)
+
+
+def run(arguments: list[str]) -> None:
+    """Run a program with the dispatcher swapped first."""
     parser = argparse.ArgumentParser(
-        prog="python -m altdispatch",
-        description="Run a program swapped, or look at a project (by default: status).",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser(
-        "run",
-        help="run a program with the dispatcher swapped first",
+        prog="python -m altdispatch run",
         usage="python -m altdispatch run [--force] (SCRIPT | -m MODULE) [ARGS ...]",
     )
-    run.add_argument(
+    parser.add_argument(
         "--force", action="store_true", help="swap a dispatcher that isn't known too"
     )
-    run.add_argument("-m", dest="is_module", action="store_true", help="run a module")
-    run.add_argument("program", metavar="SCRIPT or MODULE")
-    run.add_argument("arguments", nargs=argparse.REMAINDER)
-    for name, help in MANAGED.items():
-        commands.add_parser(name, help=help)
+    parser.add_argument(
+        "-m", dest="is_module", action="store_true", help="run a module"
+    )
+    parser.add_argument("program", metavar="SCRIPT or MODULE")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     if not install(force=options.force):
         parser.exit(
@@ -91,17 +91,19 @@ def run_script(path: str) -> None:
 def manage(arguments: list[str]) -> None:
     """Do what ``manage.py altdispatch`` does, also where it's not among the apps."""
     # The command itself reads these when the project is set up.
-    parser = CommandParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m altdispatch", add_help=False, allow_abbrev=False
+    )
     parser.add_argument("--settings")
     parser.add_argument("--pythonpath")
     options, _ = parser.parse_known_args(arguments)
     handle_default_options(options)
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         django.setup()
-    elif arguments[0] == "status":
-        print(NO_PROJECT, file=sys.stderr)
-    else:
+    elif {"signals", "profile"} & {*arguments} and not {"-h", "--help"} & {*arguments}:
         sys.exit(NO_PROJECT)
+    else:
+        print(NO_PROJECT, file=sys.stderr)
     from .management.commands.altdispatch import Command
 
     Command().run_from_argv(["python -m", "altdispatch", *arguments])

@@ -3,6 +3,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from .swap import install
 
@@ -35,16 +36,27 @@ def get_options() -> dict[str, Any]:
             raise ImproperlyConfigured(
                 "The option 'FORCE' of the setting ALTDISPATCH must be True or False."
             )
-        if name == "TASK_DATABASES" and not _is_dict_of_strings(value):
-            raise ImproperlyConfigured(
-                "The option 'TASK_DATABASES' of the setting ALTDISPATCH must be a "
-                "dictionary from aliases of TASKS to aliases of DATABASES."
-            )
+        if name == "TASK_DATABASES":
+            _check_task_databases(value)
         options[name] = value
     return options
 
 
-def _is_dict_of_strings(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(each, str) for item in value.items() for each in item
-    )
+def _check_task_databases(value: object) -> None:
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(
+            "The option 'TASK_DATABASES' of the setting ALTDISPATCH must be a "
+            "dictionary from aliases of TASKS to aliases of DATABASES."
+        )
+    # Before Django 6.0, there is no such setting unless the project has it.
+    tasks = getattr(settings, "TASKS", ["default"])
+    for setting, known, given in (
+        ("TASKS", [*tasks], value.keys()),
+        ("DATABASES", [*connections], value.values()),
+    ):
+        for alias in given:
+            if alias not in known:
+                raise ImproperlyConfigured(
+                    "The option 'TASK_DATABASES' of the setting ALTDISPATCH names "
+                    f"{alias!r}, which is not in {setting}. It has: {known}."
+                )

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.dispatch import Signal
 
 from . import implementations
-from .listing import find_repeated, find_task_receivers
+from .listing import find_repeated, find_task_problems
 from .lost import find_lost
 from .naming import find_importable_signals
 from .swap import find_patched, is_installed, read_source
@@ -58,15 +58,19 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
         or implementations.is_python_chosen()
     ):
         return []
+    reason = implementations.in_use.reason
+    hint = "Set ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
+    # The reason says itself what to do about other interpreters.
+    if "another interpreter" not in reason:
+        hint = (
+            "Install altdispatch again where there is a C compiler and the headers of "
+            "this Python. With ALTDISPATCH_REQUIRE_SPEEDUPS=1 in the environment, the "
+            f"installation fails with the compiler's error. {hint}"
+        )
     return [
         Warning(
-            f"altdispatch dispatches in plain Python: {implementations.in_use.reason}.",
-            hint=(
-                "Install altdispatch again where there is a C compiler and the headers "
-                "of this Python. With ALTDISPATCH_REQUIRE_SPEEDUPS=1 in the "
-                "environment, the installation fails with the compiler's error. Set "
-                "ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
-            ),
+            f"altdispatch dispatches in plain Python: {reason}.",
+            hint=hint,
             id="altdispatch.W002",
         )
     ]
@@ -141,10 +145,9 @@ def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
 def _report_tasks(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Error(
-            problem,
+            f"{signal}, sent by {sender or 'anything'}: {problem}",
             hint="Sends that would queue it raise an error.",
             id="altdispatch.E006",
         )
-        for receiver in find_task_receivers(signals)
-        if (problem := receiver.find_problem()) is not None
+        for signal, sender, problem in find_task_problems(signals)
     ]

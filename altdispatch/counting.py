@@ -78,17 +78,22 @@ class Counts:
             stack.enter_context(_patched("_live_receivers", self._find))
             yield
 
-    def _send(self, method: Receiver, signal: Signal, *args: Any, **named: Any) -> Any:
+    # Signals may have arguments of any name.
+    def _send(
+        self, method: Receiver, signal: Signal, /, *args: Any, **named: Any
+    ) -> Any:
         with self._use(method, signal, args, named):
             return _unwrapped(method(signal, *args, **named))
 
     async def _asend(
-        self, method: Receiver, signal: Signal, *args: Any, **named: Any
+        self, method: Receiver, signal: Signal, /, *args: Any, **named: Any
     ) -> Any:
         with self._use(method, signal, args, named):
             return _unwrapped(await method(signal, *args, **named))
 
-    def _ask(self, method: Receiver, signal: Signal, *args: Any, **named: Any) -> Any:
+    def _ask(
+        self, method: Receiver, signal: Signal, /, *args: Any, **named: Any
+    ) -> Any:
         with self._use(method, signal, args, named):
             return method(signal, *args, **named)
 
@@ -164,7 +169,7 @@ def _patched(name: str, patch: Receiver) -> Iterator[None]:
     original = vars(Signal)[name]
 
     @functools.wraps(original)
-    def method(signal: Signal, *args: Any, **named: Any) -> Any:
+    def method(signal: Signal, /, *args: Any, **named: Any) -> Any:
         return patch(original, signal, *args, **named)
 
     setattr(Signal, name, method)

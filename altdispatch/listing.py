@@ -20,13 +20,14 @@ from .naming import (
     dotted,
     find_importable_signals,
     find_in_class,
+    is_on_commit,
     module_of,
     name_signals,
     stored,
 )
 from .patches import find_signals
 from .releases import ENTRY_LENGTH, WATCHES_SENDERS
-from .tasks import TaskReceiver, task_receiver_of
+from .tasks import task_receiver_of
 
 # Any, as what is used of it is private.
 stock: Any = django.dispatch.dispatcher
@@ -179,13 +180,26 @@ def _identity(receiver: Any) -> tuple[int, ...]:
     return (id(receiver),)
 
 
-def find_task_receivers(signals: list[Signal]) -> list[TaskReceiver]:
-    """Return what is connected for tasks to ``signals``."""
-    return [
-        found
+def find_task_problems(signals: Iterable[Signal]) -> list[tuple[str, str | None, str]]:
+    """Return why tasks can't be queued, after the names of signal and sender."""
+    found = [
+        (signal, entry, problem)
         for signal in signals
-        for _, receiver in _living(signal)
-        if (found := task_receiver_of(receiver)) is not None
+        for entry, receiver in _living(signal)
+        if (queued := task_receiver_of(receiver)) is not None
+        and (problem := queued.find_problem()) is not None
+    ]
+    if not found:
+        return []
+    names = name_signals([signal for signal, _, _ in found])
+    senders = _senders([signal for signal, _, _ in found])
+    return [
+        (
+            names.get(id(signal), dotted(type(signal))),
+            _name_of_sender(entry[0][1], senders),
+            problem,
+        )
+        for signal, entry, problem in found
     ]
 
 
@@ -251,6 +265,8 @@ def _function(receiver: Any) -> Any:
         wrapped = stored(receiver, "__wrapped__")
         if wrapped is not None:
             receiver = wrapped
+        elif is_on_commit(receiver):
+            receiver = receiver.__self__
         elif type(receiver) is MethodType:
             receiver = receiver.__func__
         elif issubclass(type(receiver), functools.partial):

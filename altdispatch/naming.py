@@ -23,7 +23,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.dispatch import Signal
 
@@ -33,6 +33,8 @@ _read_mro: Callable[[type], tuple[type, ...] | None] = vars(type)["__mro__"].__g
 _read_module: Callable[[ModuleType], dict[str, Any] | None]
 _read_module = vars(ModuleType)["__dict__"].__get__
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
+# The attribute of functions whose method tasks.on_commit() makes of a receiver.
+ON_COMMIT = "_altdispatch_on_commit"
 _WRITTEN_IN_C = (GetSetDescriptorType, MemberDescriptorType)
 
 
@@ -78,6 +80,11 @@ def stored(what: Any, name: str) -> Any:
     if name in own:
         return own[name]
     return found if type(found) is str else None
+
+
+def is_on_commit(receiver: Any) -> TypeGuard[MethodType]:
+    """Return whether ``on_commit()`` has made it; its ``__self__`` is what it calls."""
+    return type(receiver) is MethodType and stored(receiver.__func__, ON_COMMIT) is True
 
 
 def find_in_class(cls: type, name: str) -> Any:

@@ -76,11 +76,13 @@ class Work:
             for turn in range(turns)
         ]
 
-    def warm_up(self) -> None:
-        """Have done what only the first of many requests does."""
+    def warm_up(self) -> int | None:
+        """Have done what only the first of many requests does; return their status."""
+        status = None
         if self.url:
             for _ in range(WARM_UP):
-                self._request()
+                _, status = self._request()
+        return status
 
     def do(self) -> list[float]:
         """Do it in the project that is set up; return the seconds of each time.
@@ -88,7 +90,7 @@ class Work:
         Raise ``Failed`` if the answer is an error, or the command's exit status is.
         """
         if self.url:
-            return [self._request() for _ in range(self.requests)]
+            return [self._request()[0] for _ in range(self.requests)]
         start = time.perf_counter()
         try:
             execute_from_command_line(["manage.py", *self.command])
@@ -97,15 +99,16 @@ class Work:
                 raise Failed(f"{self} ended with {error.code}.") from error
         return [time.perf_counter() - start]
 
-    def _request(self) -> float:
+    def _request(self) -> tuple[float, int]:
+        """Return the seconds that it takes, and the status of the answer."""
         client = Client(SERVER_NAME=_server_name())
         start = time.perf_counter()
-        response = client.get(self.url)
+        response = client.get(self.url, secure=settings.SECURE_SSL_REDIRECT)
         response.getvalue()
         seconds = time.perf_counter() - start
         if response.status_code >= 400:
             raise Failed(f"The answer to {self} was {response.status_code}.")
-        return seconds
+        return seconds, response.status_code
 
 
 def _server_name() -> str:
@@ -155,12 +158,15 @@ class Profile:
             The seconds that receivers took.
         signals
             What was done with each signal that was used, the costliest first.
+        status
+            That of the answers to requests; None for a command.
     """
 
     stock: list[float]
     swapped: list[float]
     in_receivers: float
     signals: list[SignalCosts]
+    status: int | None
 
     def dispatching(self) -> tuple[float, float]:
         """Return the seconds that dispatching takes, on stock Django and swapped."""
@@ -193,6 +199,7 @@ def profile(work: Work, tell: Callable[[str], None]) -> Profile:
         swapped["seconds"],
         counted["in_receivers"] / work.requests,
         sorted(signals, key=lambda signal: signal.stock, reverse=True),
+        counted["status"],
     )
 
 
@@ -277,9 +284,9 @@ def main(answer: str) -> None:
     elif not install():
         sys.exit("altdispatch does not know the dispatcher of this Django.")
     try:
-        work.warm_up()
+        status = work.warm_up()
         if task["variant"] == "counted":
-            found = count(work)
+            found = {"status": status, **count(work)}
         else:
             found = {"seconds": work.do()}
             found["costs"] = [

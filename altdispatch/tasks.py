@@ -7,16 +7,18 @@ of them is imported here: Django 5.2 has no tasks, and the package is optional.
 
 from __future__ import annotations
 
-import inspect
 import math
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial, update_wrapper
 from importlib import import_module
-from types import MethodType
+from inspect import signature
+from types import FrameType, FunctionType, MethodType
 from typing import (
     Any,
     Literal,
@@ -27,17 +29,21 @@ from typing import (
     runtime_checkable,
 )
 
-from asgiref.sync import async_to_sync, sync_to_async
+import asgiref
+import django.dispatch.dispatcher
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models.base import ModelBase
 from django.db.models.signals import ModelSignal
 from django.dispatch import Signal
+from django.utils.inspect import func_accepts_kwargs
 
 from .apps import get_options
-from .naming import dotted
+from .naming import ON_COMMIT, dotted
+from .senders import find_sender
 
 __all__ = ["connect_task", "disconnect_task", "on_commit", "task_receiver"]
 
@@ -45,6 +51,17 @@ When = Literal["transaction", "commit", "now"]
 Receiver = Callable[..., Any]
 Payload = Callable[..., dict[str, Any] | None]
 AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
+
+# Any, as what is used of it is private.
+stock: Any = django.dispatch.dispatcher
+# The attribute of a function that is connected for a task.
+_RECEIVER = "_altdispatch_task_receiver"
+_NOT_THE_SENDER = tuple(
+    os.path.join(os.path.dirname(path), "")
+    for path in (__file__, asgiref.__file__, django.__file__)
+)
+# Nobody nests payloads as deeply, unless they contain themselves.
+_MAX_DEPTH = 100
 
 
 @runtime_checkable
@@ -65,6 +82,12 @@ class Task(Protocol):
 
     @property
     def queue_name(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def run_after(self) -> datetime | None: ...
 
     def get_backend(self) -> Any: ...
 
@@ -91,7 +114,9 @@ def connect_task(
     Args:
 
         signal, sender
-            As in ``Signal.connect()``: a model may be ``"app.Model"``.
+            As in ``Signal.connect()``. With every signal, a model may be written as
+            ``"app.Model"``. Only signals of models take it before the models are
+            loaded.
         task
             What ``@task`` has made.
         payload
@@ -109,6 +134,7 @@ def connect_task(
         dispatch_uid
             By default it's made from the task with its backend and queue, so that
             connecting it twice to the same signal and sender is connecting it once.
+            Connecting it again with another payload, say, is a ``ValueError``.
 
     The signal keeps the receiver until :func:`disconnect_task`.
 
@@ -120,11 +146,7 @@ def connect_task(
 
     .. versionadded:: 0.2
     """
-    if not isinstance(task, Task):
-        raise TypeError(
-            f"{task!r} is not a task. Decorate the function with @task first: "
-            "@task_receiver stands above it."
-        )
+    _check_signal_and_task(signal, task)
     if not callable(payload):
         raise TypeError(f"The payload must be a function, not {payload!r}.")
     if when not in get_args(When):
@@ -132,17 +154,21 @@ def connect_task(
             f"when={when!r} must be one of: {', '.join(map(repr, get_args(When)))}."
         )
     get_options()
+    sender = _find_sender(signal, sender)
     is_model = isinstance(signal, ModelSignal) and isinstance(sender, (str, ModelBase))
     receiver = TaskReceiver(task, payload, when, raw, sender if is_model else None)
     if problem := receiver.find_problem():
         raise ImproperlyConfigured(problem)
-    is_async = inspect.iscoroutinefunction(payload)
-    signal.connect(
-        receiver.areceive if is_async else receiver.receive,
-        sender=sender,
-        weak=False,
-        dispatch_uid=dispatch_uid or _dispatch_uid(task),
-    )
+    uid = dispatch_uid or _dispatch_uid(task)
+    signal.connect(receiver.as_function(), sender=sender, weak=False, dispatch_uid=uid)
+    # connect() does nothing, and says nothing, if there is one.
+    connected = _find_connected(signal, (uid, stock._make_id(sender)))
+    if connected is not None and not receiver.is_like(connected):
+        raise ValueError(
+            f"{task.module_path} is already connected to this signal and sender, with "
+            "another payload, when, raw, priority or run_after. Disconnect it first, "
+            "or give this connection a dispatch_uid of its own."
+        )
 
 
 def disconnect_task(
@@ -156,11 +182,9 @@ def disconnect_task(
 
     .. versionadded:: 0.2
     """
-    if isinstance(signal, ModelSignal) and isinstance(sender, str):
-        # disconnect() would not tell.
-        sender = apps.get_model(sender)
+    _check_signal_and_task(signal, task)
     uid = dispatch_uid or _dispatch_uid(task)
-    return signal.disconnect(sender=sender, dispatch_uid=uid)
+    return signal.disconnect(sender=find_sender(sender), dispatch_uid=uid)
 
 
 def task_receiver(
@@ -204,23 +228,38 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
     A coroutine function is run in an event loop then. ``robust`` is what
     ``transaction.on_commit()`` takes: whether errors are logged instead of raised.
 
-    As long as the receiver lives, it's the same one that is returned for it, so that it
-    can be connected weakly, and disconnected. What takes no attributes, such as a bound
-    method, has to be connected with ``weak=False``.
+    What is returned for the same receiver is equal, and lives as long as that: it can
+    be connected weakly, and disconnected. A bound method, and whatever else takes no
+    attributes, has to be connected with ``weak=False``.
 
     .. versionadded:: 0.2
     """
     if not callable(receiver):
         raise TypeError(f"{receiver!r} can't be called. connect_task() is for tasks.")
+    if settings.configured and settings.DEBUG and not func_accepts_kwargs(receiver):
+        # connect() doesn't see the receiver.
+        raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
     name = f"_altdispatch_on_commit_{robust}"
-    known = getattr(receiver, name, None)
-    # functools.wraps() copies attributes to other functions.
-    if known is not None and known.__wrapped__ is receiver:
-        return known  # type: ignore[no-any-return]
-    is_async = inspect.iscoroutinefunction(receiver)
-    run: Receiver = async_to_sync(receiver) if is_async else receiver
+    register = getattr(receiver, "__dict__", {}).get(name)
+    if register is None:
+        register = _make_register(receiver, robust)
+        with suppress(AttributeError, TypeError):
+            setattr(receiver, name, register)
+    # Signals refer to methods in a way that lets their objects die.
+    return MethodType(register, receiver)
 
-    def register(**named: Any) -> None:
+
+def _make_register(receiver: Receiver, robust: bool) -> Receiver:
+    """Return the function of ``on_commit()``, with the names of a receiver.
+
+    The receiver has it as an attribute, so it must not keep that alive.
+    """
+
+    def register(receiver: Receiver, /, **named: Any) -> None:
+        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        is_async = iscoroutinefunction(receiver)
+        run: Receiver = async_to_sync(receiver) if is_async else receiver
+
         def call() -> None:
             run(**named)
 
@@ -230,14 +269,14 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
 
     # Without its attributes, one of which may say that it is a coroutine function.
     update_wrapper(register, receiver, updated=())
-    with suppress(AttributeError, TypeError):
-        setattr(receiver, name, register)
+    del vars(register)["__wrapped__"]
+    vars(register)[ON_COMMIT] = True
     return register
 
 
 @dataclass(frozen=True, eq=False)
 class TaskReceiver:
-    """What is connected for a task: one of its methods."""
+    """What is connected for a task."""
 
     task: Task
     payload: Payload | AsyncPayload
@@ -246,44 +285,72 @@ class TaskReceiver:
     #: The model that it's connected for, or its name, if it's for one.
     model: Any
 
+    def as_function(self) -> Receiver:
+        """Return the function to connect, with the name of the task's."""
+
+        def receive(**named: Any) -> Any:
+            return self.receive(**named)
+
+        async def areceive(**named: Any) -> Any:
+            return await self.areceive(**named)
+
+        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        is_async = iscoroutinefunction(self.payload)
+        function = areceive if is_async else receive
+        # Its own arguments: connect() looks at them with DEBUG.
+        own = {"__signature__": signature(function), _RECEIVER: self}
+        update_wrapper(function, self.task.func, updated=())
+        vars(function).update(own)
+        return function
+
+    def is_like(self, other: TaskReceiver) -> bool:
+        """Return whether both do the same."""
+        return (
+            (self.when, self.raw) == (other.when, other.raw)
+            and _options(self.task) == _options(other.task)
+            and _is_same_function(self.payload, other.payload)
+        )
+
     def receive(self, **named: Any) -> Any:
         """Queue the task; return its result, or None if it's queued later or not."""
-        if self._is_left_out(named):
+        payload: Any = None if self._is_left_out(named) else self.payload(**named)
+        if payload is None:
             return None
-        arguments = self._check_payload(self.payload(**named))
+        arguments, warning = self._prepare(payload, named)
         if arguments is None:
             return None
-        using = named.get("using") or DEFAULT_DB_ALIAS
-        if self.when == "commit":
-            return self._enqueue_on_commit(using, arguments)
-        is_apart = self.when == "transaction" and self._is_apart(using)
         result = self.task.enqueue(**arguments)
-        if is_apart:
-            self._warn_apart(using)
+        _warn(warning)
         return result
 
     async def areceive(self, **named: Any) -> Any:
-        """Do what ``receive()`` does, with ``aenqueue()``.
-
-        Connections belong to threads: a transaction is looked for where asynchronous
-        code has Django's synchronous code run.
-        """
-        if self._is_left_out(named):
+        """Do what ``receive()`` does, with ``aenqueue()``."""
+        call: Any = self.payload
+        payload = None if self._is_left_out(named) else await call(**named)
+        if payload is None:
             return None
-        payload: Any = self.payload
-        arguments = self._check_payload(await payload(**named))
+        # Connections belong to threads: a transaction is looked for where asynchronous
+        # code has Django's synchronous code run.
+        prepare = sync_to_async(self._prepare)
+        arguments, warning = await prepare(payload, named)
         if arguments is None:
             return None
+        result = await self.task.aenqueue(**arguments)
+        _warn(warning)
+        return result
+
+    def _prepare(
+        self, payload: Any, named: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Return the arguments to queue now, if any, and what to warn of after that."""
+        arguments = self._check_payload(payload)
         using = named.get("using") or DEFAULT_DB_ALIAS
         if self.when == "commit":
-            return await sync_to_async(self._enqueue_on_commit)(using, arguments)
-        is_apart = self.when == "transaction" and (
-            await sync_to_async(self._is_apart)(using)
-        )
-        result = await self.task.aenqueue(**arguments)
-        if is_apart:
-            self._warn_apart(using)
-        return result
+            queue = partial(self.task.enqueue, **arguments)
+            transaction.on_commit(queue, using=using)
+            return None, ""
+        is_apart = self.when == "transaction" and self._is_apart(using)
+        return arguments, self._warning(using) if is_apart else ""
 
     def _is_left_out(self, named: dict[str, Any]) -> bool:
         # Other signals may have an argument of that name.
@@ -329,49 +396,106 @@ class TaskReceiver:
             raise ImproperlyConfigured(problem)
         return transaction.get_autocommit(using)
 
-    def _warn_apart(self, using: str) -> None:
-        # After it's queued, as the warning may be made an error.
-        warnings.warn(
-            f"{self.task.module_path} was queued outside a transaction: it would have "
-            "been lost if the process had died after the data was committed. Send the "
-            f'signal inside transaction.atomic(using="{using}").',
-            RuntimeWarning,
-            stacklevel=1,
+    def _warning(self, using: str) -> str:
+        return (
+            f"{self.task.module_path} was queued outside a transaction: the task and "
+            "the data are committed one after the other. If the process dies in "
+            "between, one of them is missing. Send the signal inside "
+            f'transaction.atomic(using="{using}").'
         )
 
-    def _enqueue_on_commit(self, using: str, arguments: dict[str, Any]) -> None:
-        transaction.on_commit(partial(self.task.enqueue, **arguments), using=using)
-
-    def _check_payload(self, payload: Any) -> dict[str, Any] | None:
+    def _check_payload(self, payload: Any) -> dict[str, Any]:
         """Return a copy that later changes of the data don't reach."""
-        if payload is None:
-            return None
+        name = self.task.module_path
         if not isinstance(payload, dict):
             raise TypeError(
-                f"The payload of {self.task.module_path} must be a dictionary or None, "
-                f"not {type(payload).__name__}."
+                f"The payload of {name} must be a dictionary or None, not "
+                f"{type(payload).__name__}."
             )
-        copy = {}
-        for key, value in payload.items():
-            try:
-                copy[_copy_key(key, ())] = _copy_json(value, (key,))
-            except (_NotJSON, RecursionError) as error:
-                what = f"{key!r} is nested too deeply, or in itself"
-                if isinstance(error, _NotJSON):
-                    what = str(error)
-                raise TypeError(
-                    f"The payload of {self.task.module_path} can't be written as JSON: "
-                    f"{what}."
-                ) from None
+        if "self" in payload:
+            # Queued on commit, it would fail after that.
+            raise TypeError(
+                f"The payload of {name} has the key 'self', which enqueue() can't take."
+            )
+        try:
+            copy: dict[str, Any] = _copy_json(payload, ())
+        except _NotJSON as error:
+            raise TypeError(
+                f"The payload of {name} can't be written as JSON: {error}."
+            ) from None
         return copy
 
 
+def _warn(warning: str) -> None:
+    """Warn of the line that has sent the signal, if there is something to warn of.
+
+    It's done after the task is queued, as the warning may be made an error.
+    """
+    if not warning:
+        return
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_SENDER):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(warning, RuntimeWarning, stacklevel=level)
+
+
 def task_receiver_of(receiver: Any) -> TaskReceiver | None:
-    """Return whose method a receiver is, if it's that of a task."""
-    # By the types: isinstance() would wake lazy objects.
-    if type(receiver) is not MethodType or type(receiver.__self__) is not TaskReceiver:
+    """Return what makes a receiver queue a task, if it does."""
+    # By the type: isinstance() would wake lazy objects.
+    if type(receiver) is not FunctionType:
         return None
-    return receiver.__self__
+    return vars(receiver).get(_RECEIVER)
+
+
+def _check_signal_and_task(signal: object, task: object) -> None:
+    if not isinstance(signal, Signal):
+        raise TypeError(
+            f"{signal!r} is not a signal. Only task_receiver() takes several."
+        )
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{task!r} is not a task. Decorate the function with @task first: "
+            "@task_receiver stands above it."
+        )
+
+
+def _find_connected(signal: Signal, key: tuple[Any, Any]) -> TaskReceiver | None:
+    """Return what is connected for a task under a key of ``signal.receivers``."""
+    found = [entry[1] for entry in signal.receivers if entry[0] == key]
+    return task_receiver_of(found[0]) if found else None
+
+
+def _options(task: Task) -> tuple[Any, ...]:
+    # Not the function: a module that is loaded again has another one of the same name.
+    return (
+        task.module_path,
+        task.backend,
+        task.queue_name,
+        task.priority,
+        task.run_after,
+    )
+
+
+def _is_same_function(one: Any, other: Any) -> bool:
+    """Return whether it's the same, also if its module was loaded again."""
+    if one == other:
+        return True
+    functions = [each for each in (one, other) if type(each) is FunctionType]
+    names = {(each.__module__, each.__qualname__) for each in functions}
+    # Lambdas and local functions of one name may be others.
+    return len(functions) == 2 and len(names) == 1 and "<" not in one.__qualname__
+
+
+def _find_sender(signal: Signal, sender: object) -> object:
+    """Return the model of a name, or the name where Django waits for the model."""
+    try:
+        return find_sender(sender)
+    except (LookupError, AppRegistryNotReady):
+        if not isinstance(signal, ModelSignal):
+            raise
+        return sender
 
 
 def _dispatch_uid(task: Task) -> str:
@@ -391,7 +515,13 @@ def _database_of(backend: Any) -> str | None:
     package = sys.modules.get("django_tasks_db.backend")
     if package is None or not isinstance(backend, package.DatabaseBackend):
         return None
-    model = import_module("django_tasks_db.models").DBTaskResult
+    try:
+        model = import_module("django_tasks_db.models").DBTaskResult
+    except RuntimeError as error:
+        # What Django says of models whose app is not installed.
+        raise ImproperlyConfigured(
+            'DatabaseBackend needs "django_tasks_db" in INSTALLED_APPS.'
+        ) from error
     return router.db_for_write(model)
 
 
@@ -405,6 +535,8 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
     Subclasses, such as choices and strings that are safe in HTML, become plain.
     """
     kind = type(value)
+    if len(path) > _MAX_DEPTH:
+        raise _NotJSON(f"{path[0]!r} is nested too deeply, or in itself")
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if isinstance(value, str):
@@ -421,7 +553,8 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
             for key, each in value.items()
         }
     # Its repr() may be long, or query a database.
-    what = repr(value) if kind is float else f"of type {dotted(kind)}"
+    is_float = isinstance(value, float)
+    what = float.__repr__(value) if is_float else f"of type {dotted(kind)}"
     raise _NotJSON(f"{_show_path(path)} is {what}")
 
 

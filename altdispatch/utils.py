@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,8 +17,11 @@ from functools import partial, wraps
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, Generic, TypeVar, cast
 
-from django.apps import apps
+from asgiref.sync import iscoroutinefunction
 from django.dispatch import Signal
+
+from .naming import is_on_commit
+from .senders import check_sender, find_sender
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,7 +98,7 @@ class Block(Generic[T]):
             with self._make():
                 return await function(*args, **kwargs)
 
-        is_async = inspect.iscoroutinefunction(function)
+        is_async = iscoroutinefunction(function)
         return cast(F, call_async if is_async else call)
 
 
@@ -107,12 +110,14 @@ def muted(
     """Have ``signals`` call no receivers, as if none were connected.
 
     With ``senders``, only those signals that these send; a model can be written as
-    ``"app.Model"``. With ``receivers``, only these are not called.
+    ``"app.Model"``. With ``receivers``, only these are not called; a task that is
+    connected is given as such, or as its function.
 
     It is so in the thread or task that has entered the block, and in what that starts
-    from within through asyncio or asgiref: the signals of other threads, say of other
-    requests, get to their receivers. Blocks nest, in any order. What is connected or
-    disconnected meanwhile stays so.
+    from within as a task of asyncio, by ``asyncio.to_thread()`` or by asgiref. The
+    signals of other threads, say of other requests, get to their receivers; so do those
+    of ``loop.run_in_executor()``, which doesn't copy the context. Blocks nest, in any
+    order. What is connected or disconnected meanwhile stays so.
 
     Raise ``TypeError`` if there is no signal, or if something can't be a signal, sender
     or receiver, and ``ValueError`` for a string that isn't like ``"app.Model"``.
@@ -136,9 +141,12 @@ def _mute(
     def is_given(receiver: Receiver) -> bool:
         return any(_is_same(receiver, each) for each in receivers or ())
 
-    def is_muted(receiver: Receiver) -> bool:
+    def is_muted(receiver: Any) -> bool:
         # Monitoring wraps what is connected.
-        return is_given(inspect.unwrap(receiver, stop=is_given))
+        receiver = inspect.unwrap(receiver, stop=is_given)
+        return is_given(receiver) or (
+            is_on_commit(receiver) and is_muted(receiver.__self__)
+        )
 
     def find(method: Receiver, sender: object) -> Any:
         if block not in _muted.get() or not is_sender_meant(sender):
@@ -186,7 +194,7 @@ def _connect(
     receiver: Receiver, signals: Iterable[Signal], senders: list[object] | None
 ) -> Iterator[Receiver]:
     uid = object()
-    each_sender = [None] if senders is None else _with_models(senders)
+    each_sender = [None] if senders is None else [*map(find_sender, senders)]
     with ExitStack() as stack:
         for signal, sender in itertools.product(signals, each_sender):
             signal.connect(receiver, sender=sender, weak=False, dispatch_uid=uid)
@@ -266,15 +274,16 @@ def _record(
             sent.error = error
             raise
 
+    # Signals may have arguments of these names.
     def send(
-        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+        signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
         with write(signal, name, args, named) as sent:
             sent.answers = method(*args, **named)
         return sent.answers
 
     async def asend(
-        signal: Signal, name: str, method: Receiver, *args: Any, **named: Any
+        signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
         with write(signal, name, args, named) as sent:
             sent.answers = await method(*args, **named)
@@ -302,19 +311,6 @@ def _check_receiver(receiver: object) -> None:
         raise TypeError(f"{receiver!r} is not a receiver: it can't be called.")
 
 
-def _check_sender(sender: object) -> None:
-    if sender is None:
-        raise TypeError("None is not a sender. For every sender, leave senders out.")
-    if isinstance(sender, str):
-        app, _, model = sender.partition(".")
-        if not app.isidentifier() or not model.isidentifier():
-            raise ValueError(
-                f"{sender!r} is not a sender: a model is written as 'app.Model'."
-            )
-    elif not isinstance(sender, Hashable):
-        raise TypeError(f"{sender!r} is not a sender: it can't be hashed.")
-
-
 def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
     """Return the values of an argument that may be left out."""
     if given is None:
@@ -328,30 +324,31 @@ def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
 def _senders(given: Iterable[object] | None) -> list[object] | None:
     senders = _list("senders", given)
     for sender in senders or ():
-        _check_sender(sender)
+        check_sender(sender)
     return senders
 
 
 def _receivers(given: Iterable[Receiver] | None) -> list[Receiver] | None:
     receivers = _list("receivers", given)
-    for receiver in receivers or ():
-        _check_receiver(receiver)
-    return receivers
+    if receivers is None:
+        return None
+    functions = [_function_of(receiver) for receiver in receivers]
+    for function in functions:
+        _check_receiver(function)
+    return functions
 
 
-def _with_models(senders: Iterable[object]) -> list[object]:
-    """Return senders with the models in the place of their names."""
-    return [
-        apps.get_model(sender) if isinstance(sender, str) else sender
-        for sender in senders
-    ]
+def _function_of(receiver: Any) -> Any:
+    """Return the function of a task; return anything else unchanged."""
+    # Without importing tasks, which pytest would do for the fixtures.
+    return receiver if callable(receiver) else getattr(receiver, "func", receiver)
 
 
 def _sender_test(senders: Iterable[object] | None) -> Callable[[object], bool]:
     """Return a function that tells whether a sender is one of these."""
     if senders is None:
         return lambda sender: True
-    meant = _with_models(senders)
+    meant = [*map(find_sender, senders)]
     return lambda sender: any(sender is each for each in meant)
 
 
@@ -374,7 +371,7 @@ class _Stack:
         self.own = vars(signal).get(name)
         self.functions: list[Receiver] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         method = self.own or partial(getattr(type(self.signal), self.name), self.signal)
         for function in [*self.functions]:
             method = partial(function, method)

@@ -137,6 +137,7 @@ def test_exit_of_the_program_is_the_exit_of_run(run, program, body, exit_code, e
     ("arguments", "error"),
     [
         (["walk"], "walk"),
+        (["--settings"], "expected one argument"),
         (["run"], "SCRIPT or MODULE"),
         (["run", "nowhere.py"], "no program 'nowhere.py' to run"),
         (["run", "--forced", "program.py"], "--forced"),
@@ -265,9 +266,32 @@ def test_status_as_json(run, project):
     assert json.loads(run("status", "--json")[0])["installed"] is False
 
 
+def test_json_before_the_subcommand(run, project):
+    settings = {"DJANGO_SETTINGS_MODULE": project}
+    as_json = run("status", "--json", **settings)
+    assert run("--json", **settings) == as_json
+    assert run("--json", "status", **settings) == as_json
+    assert "connections" in json.loads(run("--json", "signals", **settings)[0])[0]
+
+
 def test_settings_as_an_option(run, project):
     assert "installed:      yes" in run("status", "--settings", project)[0]
     assert "request_started" in run("signals", f"--settings={project}")[0]
+    assert "installed:      yes" in run("--settings", project)[0]
+    assert "request_started" in run(f"--settings={project}", "signals")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--help"], "python -m altdispatch run [--force]"),
+        (["-h"], "[status | signals | profile]"),
+        (["run", "--help"], "usage: python -m altdispatch run"),
+        (["signals", "--help"], "--unheard"),
+    ],
+)
+def test_help(run, arguments, told):
+    assert told in run(*arguments)[0]
 
 
 @pytest.mark.parametrize("command", ["signals", "profile"])

@@ -152,3 +152,20 @@ def test_receipts_are_lost_only_where_the_task_is_apart(run):
         assert re.search(rf"^  {customer} +1 receipt", stored, re.MULTILINE)
     assert re.search("^  ben +0 receipt", on_commit, re.MULTILINE)
     assert on_commit.count(" 1 receipt") == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("import os; os.environ['RECEIPTS_WHEN'] = 'commit'", "Expected were {'ann'"),
+        (
+            "import django.db.models; del django.db.models.Model",
+            "migrate .* ended with",
+        ),
+    ],
+)
+def test_receipts_that_are_missing_are_found(run, tmp_path, broken, message):
+    (tmp_path / "sitecustomize.py").write_text(broken)
+    process = run(EXAMPLES / "receipts" / "run.py", path=[tmp_path])
+    assert process.returncode == 1
+    assert re.search(message, process.stderr)

@@ -374,6 +374,19 @@ def test_signals_that_nobody_listens_to(tell, connect):
         tell("--all", "--unheard")
 
 
+def test_all_beside_what_is_selected(tell, connect):
+    """Signals whose receivers are left out are not said to have none."""
+    connect(function, sender=User)
+    output = tell("--all", "--app", "auth")
+    assert "  django.contrib.auth.models.update_last_login " in output
+    assert f"{__name__}.unheard\n  nobody\n" in output
+    assert NAME not in output.splitlines()
+    assert "No receiver" not in output
+    assert tell("--all", "--app", "sessions").endswith(
+        "  nobody\nNo receiver in the app 'sessions' is connected.\n"
+    )
+
+
 def test_selecting_the_unheard(tell, connect):
     before = names(tell("--unheard", "--json"))
     assert {NAME, f"{__name__}.unheard"} < set(before)

@@ -79,6 +79,17 @@ def test_counts(signal):
     assert [*counts.kinds.values()] == [{kind("send", 0, 0, connected=0): 1}]
 
 
+def test_counts_of_arguments_of_any_name(signal):
+    named = {"name": 1, "method": 2, "patch": 3, "args": 4, "named": 5}
+    counts = Counts()
+    with counts.counting():
+        signal.send(Sender, **named)
+        signal.send_robust(Sender, **named)
+        asyncio.run(signal.asend(Sender, **named))
+        asyncio.run(signal.asend_robust(Sender, **named))
+    assert sum(counts.kinds[signal].values()) == 4
+
+
 def test_counts_of_threads(signal):
     counts = Counts()
 
@@ -166,6 +177,8 @@ PROJECT = {
         ALLOWED_HOSTS = ["*", ".example.com"]
         INSTALLED_APPS = ["work", "altdispatch"]
         ROOT_URLCONF = "urls"
+        MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+        SECURE_SSL_REDIRECT = True
     """,
     "urls.py": """\
         from django.http import HttpResponse, StreamingHttpResponse
@@ -187,7 +200,14 @@ PROJECT = {
         def missing(request):
             return HttpResponse(status=404)
 
-        urlpatterns = [path("answer/", answer), path("missing/", missing)]
+        def moved(request):
+            return HttpResponse(status=302 if request.is_secure() else 400)
+
+        urlpatterns = [
+            path("answer/", answer),
+            path("missing/", missing),
+            path("moved/", moved),
+        ]
     """,
     "work/__init__.py": """\
         from django.dispatch import Signal
@@ -295,6 +315,7 @@ def test_profile_of_a_command(profile, tmp_path):
 def test_profile_of_requests(profile, tmp_path):
     output = profile("--url", "/answer/?page=2", "--requests", "4")
     assert output.splitlines()[0] == "GET /answer/?page=2"
+    assert "not 200" not in output
     assert "a request, median of 4" in output
     assert row_of("work.happened", output)[:3] == ["11", "1", "20"]
     # All of it is of each time, and no receiver waits for another.
@@ -315,6 +336,11 @@ def test_profile_of_requests(profile, tmp_path):
     # Those of seven processes, and three before, so that these aren't the first.
     requests = (tmp_path / "requests").read_text().splitlines()
     assert len(requests) == 3 * 4 + 7 * 3
+
+
+def test_profile_of_a_redirect(profile):
+    output = profile("--url", "/moved/", "--requests", "1")
+    assert "The answers had the status 302, not 200." in output
 
 
 @pytest.mark.parametrize(

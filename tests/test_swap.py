@@ -381,6 +381,21 @@ def test_check_for_the_extension(implementation, monkeypatch):
         assert find() == []
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="never has it")
+def test_check_for_the_extension_in_another_interpreter(monkeypatch):
+    """There, installing it again doesn't help."""
+    from altdispatch.checks import check_extension_is_there
+
+    reason = "the extension can't be loaded: another interpreter of this process has it"
+    chosen = altdispatch.implementations.in_python(reason)
+    monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 0)
+    monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "")
+    (warning,) = check_extension_is_there()
+    assert reason in warning.msg
+    assert "nstall" not in warning.hint
+
+
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["_live_receivers", "_clear_dead_receivers"])
@@ -479,7 +494,8 @@ def test_app_installs():
         ({"FORCED": True}, "'FORCED' is not an option .* It has: FORCE"),
         ({"FORCE": "yes"}, "'FORCE' of the setting ALTDISPATCH must be True or False"),
         ({"TASK_DATABASES": ["default"]}, "from aliases of TASKS to aliases of DATAB"),
-        ({"TASK_DATABASES": {"default": None}}, "'TASK_DATABASES' .* must be a dict"),
+        ({"TASK_DATABASES": {"imm": "default"}}, "'imm', which is not in TASKS"),
+        ({"TASK_DATABASES": {"default": "nope"}}, "'nope', which is not in DATABASES"),
     ],
 )
 @pytest.mark.usefixtures("clean")

@@ -8,21 +8,36 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import sys
 import types
 import warnings
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import wraps
+from unittest.mock import Mock
 
+import django
 import pytest
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import (
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+    sync_to_async,
+)
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.core.checks import run_checks
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connections, models, transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import (
+    m2m_changed,
+    post_delete,
+    post_save,
+    pre_delete,
+    pre_save,
+)
 from django.dispatch import Signal, receiver
 from django.test import override_settings
 from django.utils.safestring import mark_safe
@@ -31,6 +46,7 @@ import altdispatch
 import altdispatch.checks
 from altdispatch.listing import list_signals
 from altdispatch.tasks import connect_task, disconnect_task, on_commit, task_receiver
+from altdispatch.utils import muted
 
 from .system.shop.models import Book, Product, Tag
 
@@ -130,7 +146,7 @@ def backends():
 @pytest.fixture(autouse=True)
 def signals():
     """What a test connects is disconnected at its end."""
-    used = (placed, post_save, post_delete, m2m_changed)
+    used = (placed, pre_save, post_save, pre_delete, post_delete, m2m_changed)
     before = [[*signal.receivers] for signal in used]
     yield
     for signal, receivers in zip(used, before, strict=True):
@@ -218,12 +234,31 @@ def test_now():
 @on_databases
 def test_outside_a_transaction_it_is_stored_with_a_warning():
     connect_task(post_save, make(), sender=Tag, payload=payload)
-    with pytest.warns(RuntimeWarning, match="reindex was queued outside a transaction"):
+    with pytest.warns(RuntimeWarning, match="reindex was queued outside") as warned:
         Tag.objects.create(name="alone")
+    # The line that saves, not one of Django's.
+    assert warned[0].filename == __file__
     with warnings.catch_warnings(), suppress(RuntimeWarning):
         warnings.simplefilter("error")
         Tag.objects.create(name="all the same")
     assert stored() == [{"name": "alone"}, {"name": "all the same"}]
+
+
+@on_databases
+def test_which_signals_django_sends_in_a_transaction():
+    """save() sends its signals before and after the one that it opens."""
+
+    def payload(sender, signal, **kwargs):
+        return {"signal": sent[signal]} if sender is Tag else None
+
+    sent = {pre_save: "pre_save", pre_delete: "pre_delete", post_delete: "post_delete"}
+    for signal in sent:
+        connect_task(signal, make(), payload=payload)
+    with pytest.warns(RuntimeWarning, match="If the process dies in between, one"):
+        tag = Tag.objects.create(name="one")
+    tag.delete()
+    names = [row["signal"] for row in stored()]
+    assert names == ["pre_save", "pre_delete", "post_delete"]
 
 
 @on_databases
@@ -295,6 +330,19 @@ def test_fixtures_queue_nothing_unless_asked_to():
     assert len(stored()) == Tag.objects.count()
 
 
+@in_test_case
+def test_fixtures_and_the_signals_of_relations():
+    """Before Django 6.1, these don't say that they are sent for a fixture."""
+    connect_task(
+        m2m_changed,
+        make(),
+        sender=Product.tags.through,
+        payload=lambda action, **kwargs: {} if action == "post_add" else None,
+    )
+    call_command("loaddata", "shop", verbosity=0)
+    assert len(stored()) == (0 if django.VERSION >= (6, 1) else 2)
+
+
 def test_no_payload_is_no_task():
     dummy = make("dummy")
     connect_task(placed, dummy, payload=lambda **kwargs: None, when="now")
@@ -346,6 +394,10 @@ def test_a_payload_becomes_plain():
     assert queued["lines"] is not lines
 
 
+class Ratio(float):
+    pass
+
+
 NESTED: list[object] = []
 NESTED.append(NESTED)
 
@@ -360,9 +412,11 @@ NESTED.append(NESTED)
         ({"a": 1, "b": {"c": [0, {1}]}}, r"'b'\['c'\]\[1\] is of type builtins\.set"),
         ({"raw": b"bytes"}, "'raw' is of type builtins.bytes"),
         ({"ratio": math.nan}, "'ratio' is nan"),
+        ({"ratio": Ratio("nan")}, "'ratio' is nan"),
         ({"ratio": [math.inf]}, r"'ratio'\[0\] is inf"),
         ({"by_id": {1: 2}}, "the key 1 in 'by_id' is no string"),
         ({1: 2}, "the key 1 is no string"),
+        ({"self": 1}, "the key 'self', which enqueue"),
         ({"nested": NESTED}, "'nested' is nested too deeply"),
         (Tag(name="t"), "must be a dictionary or None, not Tag"),
         ([], "must be a dictionary or None, not list"),
@@ -439,7 +493,14 @@ def test_the_check():
     Router.in_other = (Tag,)
     with override_settings(DATABASE_ROUTERS=[Router()]):
         (message,) = messages()
-    assert "tests.test_tasks.reindex is connected" in message.msg
+        # The task of another connection doesn't say the same.
+        connect_task(post_delete, make(), sender=Book, payload=payload)
+        Router.in_other = (Tag, Book)
+        assert len({one.msg for one in messages()}) == 2
+    assert message.msg.startswith(
+        "django.db.models.signals.post_save, sent by shop.Tag: "
+        "tests.test_tasks.reindex is connected"
+    )
     assert message.is_serious()
     # What waits for a model would be told of by Django's own check.
     del apps._pending_operations["shop", "never"]
@@ -457,6 +518,25 @@ def test_wrong_arguments(task, options, error, message):
     with pytest.raises(error, match=message):
         connect_task(placed, task or make(), **{"payload": payload, **options})
     assert placed.receivers == []
+
+
+@pytest.mark.parametrize("change", [connect_task, disconnect_task])
+def test_what_is_no_signal_or_no_task(change):
+    options = {"payload": payload} if change is connect_task else {}
+    for wrong in ([placed], (placed,), None, "placed"):
+        with pytest.raises(
+            TypeError, match=r"not a signal. Only task_receiver\(\) takes"
+        ):
+            change(wrong, make(), **options)
+    with pytest.raises(TypeError, match=r"is not a task\. Decorate the function"):
+        change(placed, reindex.func, **options)
+
+
+def test_an_engine_that_is_not_installed(monkeypatch):
+    """Its models are imported by the other tests."""
+    monkeypatch.delitem(sys.modules, "django_tasks_db.models")
+    with pytest.raises(ImproperlyConfigured, match='needs "django_tasks_db" in INS'):
+        connect_task(post_save, make(), sender=Tag, payload=payload)
 
 
 # Connecting.
@@ -482,6 +562,48 @@ def test_connecting_twice_is_connecting_once():
     assert len(placed.send(Tag)) == 2
 
 
+@pytest.mark.parametrize("sender", [None, Tag, "shop.Tag"])
+def test_connecting_again_with_something_else(sender):
+    dummy = make("dummy")
+    options = {"sender": sender, "payload": payload, "when": "commit"}
+    connect_task(post_save, dummy, **options)
+    connect_task(post_save, make("dummy"), **options)
+    for changed in (
+        {"payload": lambda **kwargs: {}},
+        {"payload": payload_of_tags},
+        {"when": "now"},
+        {"raw": True},
+        {"task": dummy.using(priority=3)},
+        {"task": dummy.using(run_after=datetime(2100, 1, 1, tzinfo=UTC))},
+    ):
+        with pytest.raises(ValueError, match="reindex is already connected"):
+            connect_task(post_save, **{"task": dummy, **options, **changed})
+        connect_task(
+            post_save,
+            **{"task": dummy, **options, **changed},
+            dispatch_uid=repr(changed),
+        )
+    assert disconnect_task(post_save, dummy, sender)
+    connect_task(post_save, dummy, **{**options, "when": "now"})
+
+
+def test_connecting_again_after_a_reload():
+    """Of lambdas and local functions, the name doesn't tell."""
+    dummy = make("dummy")
+
+    again = types.FunctionType(payload.__code__, globals())
+    connect_task(placed, dummy, payload=payload, when="now")
+    connect_task(placed, dummy, payload=again, when="now")
+    assert len(placed.receivers) == 1
+
+    def make_payload():
+        return lambda **kwargs: {}
+
+    connect_task(post_save, dummy, payload=make_payload(), when="now")
+    with pytest.raises(ValueError, match="already connected"):
+        connect_task(post_save, dummy, payload=make_payload(), when="now")
+
+
 def test_models_by_name():
     options = {"payload": payload, "when": "now"}
     connect_task(post_save, make("dummy"), sender="shop.Tag", **options)
@@ -490,6 +612,28 @@ def test_models_by_name():
     assert not post_save.has_listeners(Book)
     assert disconnect_task(post_save, make("dummy"), sender="shop.Tag")
     assert not disconnect_task(post_save, make("dummy"), sender=Tag)
+
+
+def test_models_by_name_with_other_signals():
+    """Django compares ids, also that of a string."""
+    options = {"payload": lambda **kwargs: {}, "when": "now"}
+    task_receiver(placed, sender="shop.Tag", **options)(make("dummy"))
+    connect_task(placed, make("dummy"), sender="shop.tag", **options)
+    assert (len(placed.send(Tag)), len(placed.send(Book))) == (1, 0)
+    for change in (
+        lambda sender: connect_task(placed, make("dummy"), sender=sender, **options),
+        lambda sender: disconnect_task(placed, make("dummy"), sender=sender),
+    ):
+        with pytest.raises(LookupError, match="Never"):
+            change("shop.Never")
+        with pytest.raises(ValueError, match="'Tag' is not a sender"):
+            change("Tag")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(apps, "models_ready", False)
+            with pytest.raises(AppRegistryNotReady, match=r"in the ready\(\)"):
+                change("shop.Tag")
+    assert disconnect_task(placed, make("dummy"), sender="shop.Tag")
+    assert placed.receivers == []
 
 
 def test_the_decorator():
@@ -513,6 +657,31 @@ def test_it_is_listed_as_the_task(capsys):
 
     call_command(Command(), "signals", "--signal=placed")
     assert "strong, task (commit), uid" in capsys.readouterr().out
+
+
+def test_it_has_the_name_of_the_task(caplog):
+    connect_task(placed, make("dummy"), payload=lambda: None, when="now")
+    connect_task(post_save, make(), sender="shop.Never", payload=payload)
+    placed.send_robust(None)
+    assert "Error calling reindex in Signal.send_robust()" in caplog.text
+    messages = [one.msg for one in run_checks() if one.id == "signals.E001"]
+    del apps._pending_operations["shop", "never"]
+    assert "The function 'reindex' was connected to the" in messages[0]
+
+
+def test_it_is_muted_as_the_task_or_its_function():
+    async def apayload(**kwargs):
+        return {}
+
+    options = {"payload": lambda **kwargs: {}, "when": "now"}
+    connect_task(placed, make("dummy"), **options)
+    connect_task(placed, make("immediate"), payload=apayload, when="now")
+    connect_task(placed, make("dummy", announce), **options)
+    for muting in (make("dummy"), reindex, reindex.func):
+        with muted(placed, receivers=[muting]):
+            ((_, result),) = placed.send(None)
+            assert result.task.func is announce.func
+    assert len(placed.send(None)) == 3
 
 
 # Asynchronous code.
@@ -581,6 +750,19 @@ def test_asend_and_commit(is_async):
     assert in_memory(dummy) == [{"a": 1}] * 2
 
 
+def test_a_payload_that_is_marked_as_a_coroutine_function():
+    """As Django's own decorators mark what they return."""
+
+    async def apayload(**kwargs):
+        return {"a": 1}
+
+    dummy = make("dummy")
+    marked = markcoroutinefunction(lambda **kwargs: apayload(**kwargs))
+    connect_task(placed, dummy, payload=marked, when="now")
+    async_to_sync(placed.asend)(None)
+    assert in_memory(dummy) == [{"a": 1}]
+
+
 def test_asend_and_fixtures():
     async def apayload(**kwargs):
         return {}
@@ -609,31 +791,88 @@ def test_asynchronous_code_without_a_transaction_is_warned():
 # on_commit().
 
 
-def test_on_commit_is_held_by_its_receiver():
+def test_on_commit_lives_as_long_as_its_receiver():
     def note(**kwargs):
         pass
 
+    gc.disable()
+    try:
+        placed.connect(on_commit(note))
+        placed.connect(on_commit(note))
+        placed.connect(on_commit(lambda **kwargs: None))
+        assert len(placed.receivers) == 2
+        assert [found for found, _ in placed.send(None)] == [on_commit(note)]
+        del note
+        assert not placed.has_listeners()
+    finally:
+        gc.enable()
+
+
+def test_on_commit_is_equal_for_the_same_receiver():
+    def note(**kwargs):
+        pass
+
+    assert on_commit(note) == on_commit(note)
+    assert on_commit(note) != on_commit(note, robust=True)
+
+    # This copies attributes.
     @wraps(note)
     def other(**kwargs):
         pass
 
-    assert on_commit(note) is on_commit(note)
-    assert on_commit(note) is not on_commit(note, robust=True)
-
-    @wraps(note)
-    def later(**kwargs):
-        pass
-
-    assert on_commit(later).__wrapped__ is later
-    assert on_commit(other).__wrapped__ is other
+    assert on_commit(other) != on_commit(note)
+    assert on_commit(other).__self__ is other
     placed.connect(on_commit(note))
-    gc.collect()
-    assert placed.has_listeners()
+    assert not placed.disconnect(on_commit(other))
     assert placed.disconnect(on_commit(note))
+
+
+@on_databases
+def test_on_commit_of_a_mock():
+    mock = Mock()
+    placed.connect(on_commit(mock))
+    placed.send(None, number=1)
+    mock.assert_called_once_with(signal=placed, sender=None, number=1)
+    placed.disconnect(on_commit(mock))
+    assert placed.receivers == []
+
+
+def test_on_commit_has_the_name_of_its_receiver(caplog):
+    def note(**kwargs):
+        raise KeyError
+
+    placed.connect(on_commit(note), dispatch_uid=1)
+    placed.connect(on_commit(note), dispatch_uid=2)
+    (found,) = [one for one in list_signals() if one.name == f"{__name__}.placed"]
+    name = "test_on_commit_has_the_name_of_its_receiver.<locals>.note"
+    for connection in found.connections:
+        assert connection.receiver == f"{__name__}.{name}"
+        assert connection.line == inspect.getsourcelines(note)[1]
+    placed.send_robust(None)
+    assert f"Error calling {name} in Signal.send_robust()" in caplog.text
+
+
+@on_databases
+def test_on_commit_that_is_muted():
+    seen = []
+
+    def note(**kwargs):
+        seen.append(kwargs)
+
     placed.connect(on_commit(note))
-    del note, other, later
-    gc.collect()
-    assert not placed.has_listeners()
+    for receivers in ([note], [on_commit(note)]):
+        with muted(placed, receivers=receivers):
+            assert placed.send(None) == []
+    with muted(placed, receivers=[on_commit(note, robust=True), announce.func]):
+        placed.send(None)
+    assert len(seen) == 1
+
+
+def test_on_commit_without_keyword_arguments(settings):
+    """Django tells of it with DEBUG, too."""
+    settings.DEBUG = True
+    with pytest.raises(ValueError, match="must accept keyword arguments"):
+        on_commit(lambda sender: None)
 
 
 class Holder:
@@ -685,6 +924,19 @@ def test_on_commit_of_a_coroutine_function():
 
 
 @on_databases
+def test_on_commit_of_what_is_marked_as_a_coroutine_function():
+    seen = []
+
+    async def note(**kwargs):
+        seen.append(kwargs["sender"])
+
+    marked = markcoroutinefunction(lambda **kwargs: note(**kwargs))
+    placed.connect(on_commit(marked), weak=False)
+    placed.send(Tag)
+    assert seen == [Tag]
+
+
+@on_databases
 def test_on_commit_that_fails(caplog):
     def fail(**kwargs):
         raise ConnectionError("nobody answers")
@@ -709,4 +961,3 @@ def test_debug_accepts_what_is_connected(settings):
     connect_task(placed, make("dummy"), payload=payload, when="now")
     placed.connect(on_commit(announce.func))
     assert len(placed.receivers) == 2
-    assert isinstance(placed.receivers[0][1], types.MethodType)

@@ -10,7 +10,7 @@ from functools import partial, wraps
 
 import django.dispatch
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.contrib.auth.models import Group, User
 from django.db.models.signals import ModelSignal, post_save, pre_save
 from django.test import override_settings
@@ -188,14 +188,16 @@ def test_other_tasks_are_not_muted(signal):
         async def mute():
             async with muted(signal):
                 muting.set()
-                # It holds in what is started from in here.
+                loop = asyncio.get_running_loop()
+                outer = await loop.run_in_executor(None, answers, signal)
+                # It holds in what takes the context of in here.
                 inner = [
                     await sync_to_async(answers)(signal),
                     await asyncio.to_thread(answers, signal),
                     await asyncio.create_task(see()),
                 ]
                 await done.wait()
-                return inner
+                return outer, inner
 
         async def see():
             return [answer for _, answer in await signal.asend(Sender)]
@@ -206,7 +208,7 @@ def test_other_tasks_are_not_muted(signal):
         done.set()
         return seen, await task
 
-    assert asyncio.run(main()) == (["called"], [[], [], []])
+    assert asyncio.run(main()) == (["called"], (["called"], [[], [], []]))
 
 
 def test_task_that_outlives_the_block(signal):
@@ -261,6 +263,17 @@ def test_muted_functions(signal):
     assert function.__doc__ == "Recurses."
     assert inspect.iscoroutinefunction(coroutine_function)
     assert answers(signal) == ["called"]
+
+
+def test_decorating_what_is_marked_as_a_coroutine_function(signal):
+    async def send():
+        return await signal.asend(Sender)
+
+    def function():
+        return send()
+
+    decorated = muted(signal)(markcoroutinefunction(function))
+    assert asyncio.run(decorated()) == []
 
 
 @pytest.mark.parametrize("swap", [altdispatch.install, altdispatch.uninstall])
@@ -595,6 +608,16 @@ def test_recorded(signal):
     ]
     assert sends[0].receivers == [receiver]
     assert sends[0].error is None
+
+
+def test_recorded_arguments_of_any_name(signal):
+    named = {"name": 1, "method": 2, "function": 3, "args": 4, "named": 5}
+    with recorded(signal) as sends:
+        signal.send(Sender, **named)
+        signal.send_robust(Sender, **named)
+        asyncio.run(signal.asend(Sender, **named))
+        asyncio.run(signal.asend_robust(Sender, **named))
+    assert [sent.named for sent in sends] == [named] * 4
 
 
 def test_several_that_are_recorded(signal, signal_class):

@@ -3,37 +3,52 @@
     python examples/receipts/run.py
 
 Takes the same orders twice: once with the task stored in their transaction, once with
-it queued on commit. Exit status: 0 if the first has lost nothing.
+it queued on commit. Exit status: 0 if the orders have the receipts that they should.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ORDERS = [["ann"], ["ben", "--crash"], ["cid", "--cancel"], ["dora"]]
+# The arguments of buy.py, and its exit status.
+ORDERS = {
+    ("ann",): 0,
+    ("ben", "--crash"): -signal.SIGKILL,
+    ("cid", "--cancel"): 1,
+    ("dora",): 0,
+}
 COUNT = """
 from receipts.models import Order
 for order in Order.objects.order_by("pk"):
-    print(f"  {order.customer:5} {order.receipt_set.count()} receipt(s)")
+    print(order.customer, order.receipt_set.count())
 """
+EXPECTED = {
+    "transaction": {"ann": 1, "ben": 1, "dora": 1},
+    "commit": {"ann": 1, "ben": 0, "dora": 1},
+}
 
 
 def main():
-    lost = {when: take_orders(when) for when in ("transaction", "commit")}
-    return int(lost["transaction"])
+    for when, expected in EXPECTED.items():
+        print(f'when="{when}"')
+        receipts = take_orders(when)
+        for customer, count in receipts.items():
+            print(f"  {customer:5} {count} receipt(s)")
+        if receipts != expected:
+            sys.exit(f"Expected were {expected}.")
 
 
 def take_orders(when):
-    """Return whether an order has no receipt in the end."""
-    print(f'when="{when}"')
+    """Return how many receipts there are for each order in the end."""
     with tempfile.TemporaryDirectory() as folder:
         database = os.path.join(folder, "db.sqlite3")
 
-        def run(*arguments):
-            return subprocess.run(
+        def run(*arguments, exit_code=0):
+            process = subprocess.run(
                 [sys.executable, *arguments],
                 cwd=HERE,
                 env={
@@ -45,18 +60,20 @@ def take_orders(when):
                 },
                 stdout=subprocess.PIPE,
                 text=True,
-            ).stdout
+            )
+            if process.returncode != exit_code:
+                sys.exit(f"{' '.join(arguments)} ended with {process.returncode}.")
+            return process.stdout
 
         run("-m", "django", "migrate", "--run-syncdb", "--verbosity=0")
-        for order in ORDERS:
+        for order, exit_code in ORDERS.items():
             print(f"  buy.py {' '.join(order)}", flush=True)
-            run("buy.py", *order)
+            run("buy.py", *order, exit_code=exit_code)
         worker = ["db_worker", "--batch", "--no-startup-delay", "--verbosity=0"]
         run("-m", "django", *worker)
         counted = run("-m", "django", "shell", "--verbosity=0", "--command", COUNT)
-    print(counted)
-    return " 0 receipt" in counted
+    return {name: int(count) for name, count in map(str.split, counted.splitlines())}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -35,19 +35,25 @@ class _Subparser(CommandParser):
                 option, action="store_true", default=SUPPRESS, help=SUPPRESS
             )
 
+    def add_json(self) -> None:
+        self.add_argument(
+            "--json", action="store_true", default=SUPPRESS, help="write it as JSON"
+        )
+
 
 class Command(BaseCommand):
     help = "Tells what altdispatch does in this project, and what there is to dispatch."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.set_defaults(tell=self.tell_status, json=False)
+        parser.set_defaults(tell=self.tell_status)
+        parser.add_argument("--json", action="store_true", help="write it as JSON")
         subparsers = parser.add_subparsers(
             title="subcommands", metavar="SUBCOMMAND", parser_class=_Subparser
         )
         add = subparsers.add_parser("status", help="what is swapped; the default")
         add.set_defaults(tell=self.tell_status)
-        add.add_argument("--json", action="store_true", help="write it as JSON")
+        add.add_json()
 
         add = subparsers.add_parser("signals", help="all signals and their receivers")
         add.set_defaults(tell=self.tell_signals)
@@ -80,7 +86,7 @@ class Command(BaseCommand):
             help="only receivers that were connected weakly, and died while the apps "
             "were loaded",
         )
-        add.add_argument("--json", action="store_true", help="write it as JSON")
+        add.add_json()
 
         add = subparsers.add_parser(
             "profile",
@@ -150,7 +156,8 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(signal.name or signal.type))
             for line in lines or ["nobody"]:
                 self.stdout.write(INDENT + line)
-        if not signals:
+        is_found = any(rows) or options["unheard"]
+        if not signals or (not is_found and (options["sender"] or options["app"])):
             self.stdout.write(_nothing(options))
         elif hidden := _count_hidden(listed, signals, options):
             self.stdout.write(
@@ -178,6 +185,11 @@ class Command(BaseCommand):
         for line in _align(_by_signal(found)):
             self.stdout.write(f"  {line}")
         self.stdout.write(_verdict(found))
+        if found.status not in (None, 200):
+            self.stdout.write(
+                f"The answers had the status {found.status}, not 200. Is that what you "
+                "want to measure?"
+            )
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -223,7 +235,7 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
     app = _find_app(options["app"])
     signals = _named(signals, options["signal"])
     # What is asked for by name is shown in any case.
-    show_all = options["all"] or (options["signal"] and not (sender or app))
+    show_unheard = options["all"] or (options["signal"] and not (sender or app))
     selected = []
     for signal in signals:
         connections = [
@@ -235,7 +247,7 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
         if options["unheard"]:
             is_wanted = not connections
         else:
-            is_wanted = bool(connections) or show_all
+            is_wanted = bool(connections or (show_unheard and not signal.connections))
         if is_wanted:
             selected.append(replace(signal, connections=connections))
     return selected
