@@ -24,7 +24,13 @@ from django.apps import apps
 from django.dispatch import Signal
 
 from . import dispatcher
-from .naming import dotted, find_importable_signals, name_signals, read_instance
+from .naming import (
+    dotted,
+    find_importable_signals,
+    is_on_commit,
+    name_signals,
+    read_instance,
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
     if apps.ready:
         _stop()
         return
+    if is_on_commit(receiver):
+        receiver = receiver.__self__
     function, kind = receiver, _KINDS.get(type(receiver), "an object")
     if kind == "a function" and function.__globals__.get(function.__name__) is function:
         # Nearly all are: its module holds it.

@@ -16,6 +16,7 @@ from django.db.models.signals import post_delete, post_init, post_save, pre_save
 from django.dispatch import Signal, receiver
 
 from altdispatch import is_installed
+from altdispatch.tasks import on_commit
 
 ordered = Signal()
 paid = Signal(use_caching=True)
@@ -48,6 +49,7 @@ class ShopConfig(AppConfig):
         @receiver([post_delete, paid], sender="shop.Book")  # line F
         def decorated(**kwargs): pass
         connect_for(paid, lambda **kwargs: 1)
+        paid.connect(on_commit(local))  # line H
 
         # None of these is lost.
         ordered.connect(held)
@@ -148,6 +150,7 @@ def expected() -> list[tuple[str, str, str, int]]:
             ),
             ("shop.apps.paid", f"{LOCAL}decorated", "a local function", line("F")),
             ("shop.apps.paid", f"{LOCAL}<lambda>", "a lambda", line("G")),
+            ("shop.apps.paid", f"{LOCAL}local", "a local function", line("H")),
         ]
     )
 
