@@ -307,17 +307,25 @@ def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
     The caller lets go of it when the lock is released.
     """
     receivers: Any = signal.receivers
-    index: Any = receivers.memory if type(receivers) is Receivers else None
-    if type(index) is not Index or index.length != len(receivers):
-        # As find_index() says, without the calls: this is to be no slower than a scan
-        # that finds the entry at the front.
-        del receivers  # It would count as another reference.
-        index = _find_index(signal)
-        receivers = signal.receivers
+    kind = type(receivers)
+    if type(lookup_key[0]) is int and (kind is list or kind is Receivers) and receivers:
+        # Many programs disconnect in the order of connecting. To update the index would
+        # take longer than Django's scan, which finds this entry at once.
+        first = receivers[0]
+        key = first[0] if type(first) is tuple and first else None
+        # Without calling a program's __eq__(), which a scan would call again.
+        if type(key) is tuple and key and type(key[0]) is int and key == lookup_key:
+            if kind is Receivers:
+                receivers.memory = 0
+            return list.pop(receivers, 0)  # type: ignore[no-any-return]
+        del first, key
+    del receivers  # It would count as another reference.
+    index = _find_index(signal)
+    receivers = signal.receivers
     if (
         index is not None
         and index.by_key is not None
-        and (type(lookup_key[0]) is int or hashes_as_it_compares(lookup_key[0]))
+        and hashes_as_it_compares(lookup_key[0])
     ):
         if lookup_key not in index.by_key:
             return None

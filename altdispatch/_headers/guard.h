@@ -194,19 +194,26 @@ get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
     return value;
 }
 
-/* Return whether a lock is of the usual type and nobody holds it: to take it and to
- * release it again could not be noticed then. The type is gevent's or eventlet's if
- * they have patched the standard library. Locks that can't tell are for Python to take.
- */
+/* Return whether a lock is of a usual type and nobody else holds it: to take it and to
+ * release it again could not be noticed then. The types are gevent's or eventlet's if
+ * they have patched the standard library. Other locks are for Python to take. */
 static inline int
 is_unlocked(module_state *state, PyObject *lock)
 {
-    if (!Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
-        return 0;
+    int is_free = 0;
+    PyObject *answer = NULL;
+    if (Py_IS_TYPE(lock, (PyTypeObject *)state->owned.lock_type)) {
+        answer = PyObject_CallMethodNoArgs(lock, state->names.locked);
+        is_free = answer == Py_False;
     }
-    PyObject *locked = PyObject_CallMethodNoArgs(lock, state->names.locked);
-    int is_free = locked == Py_False;
-    Py_XDECREF(locked);
+    else if (Py_IS_TYPE(lock, (PyTypeObject *)state->owned.rlock_type)) {
+        answer = PyObject_CallMethodOneArg(lock, state->names.acquire, Py_False);
+        is_free = answer == Py_True;
+        if (is_free) {
+            Py_SETREF(answer, PyObject_CallMethodNoArgs(lock, state->names.release));
+        }
+    }
+    Py_XDECREF(answer);
     PyErr_Clear();
     return is_free;
 }

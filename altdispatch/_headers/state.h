@@ -82,7 +82,8 @@ typedef struct {
     _(weakref, "weakref", "__dict__")                                                  \
     _(cache_type, "weakref", "WeakKeyDictionary")                                      \
     _(weak_method_type, "weakref", "WeakMethod")                                       \
-    _(lock_type, "_thread", "LockType")
+    _(lock_type, "_thread", "LockType")                                                \
+    _(rlock_type, "_thread", "RLock")
 
 #define DISPATCHER "altdispatch.dispatcher"
 #define DECLARE(field, ...) PyObject *field;
