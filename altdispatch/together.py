@@ -99,7 +99,8 @@ async def run_together(
 
 
 def _identify_code(receivers: Any) -> int:
-    function = receivers[0] if type(receivers) is list else receivers
+    # A receiver may have emptied the list that a patched look-up has returned.
+    function = receivers[0] if type(receivers) is list and receivers else receivers
     if type(function) is MethodType:
         function = function.__func__
     return id(function.__code__ if type(function) is FunctionType else type(function))
@@ -116,7 +117,7 @@ def _is_left_to_django(receivers: Any) -> bool:
 
 def _leave_to_django(receivers: Any) -> None:
     """Have Django do the next sends to these receivers."""
-    if len(_left_to_django) == _MOST_REMEMBERED:
+    if len(_left_to_django) >= _MOST_REMEMBERED:
         _left_to_django.clear()
     _left_to_django[_identify_code(receivers)] = _SENDS_LEFT_TO_DJANGO
 

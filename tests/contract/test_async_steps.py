@@ -49,6 +49,31 @@ def stepping(notes: list[Any], name: str, steps: int = 4, cleans_up: bool = Fals
     return receiver
 
 
+def test_receiver_that_empties_the_list_of_receivers(assert_same: AssertSame) -> None:
+    """It is the list of a patched look-up."""
+
+    def scenario(Signal):
+        kept: list[Any] = []
+
+        @markcoroutinefunction
+        def empties(**kwargs):
+            kept.clear()
+            return waits()
+
+        async def waits(**kwargs):
+            await asyncio.sleep(0)
+
+        signal = signal_for(Signal, waits)
+        signal._live_receivers = lambda sender: ([], kept)
+        outcomes = []
+        for _ in range(3):
+            kept[:] = [empties]
+            outcomes.append(asyncio.run(signal.asend(Sender)))
+        return outcomes
+
+    assert assert_same(scenario) == [[]] * 3
+
+
 @pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="gather() is cancelled, too")
 def test_receivers_that_cancel_themselves(assert_same: AssertSame) -> None:
     """They have the last word: a wrapper keeps it."""
