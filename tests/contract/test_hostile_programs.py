@@ -19,6 +19,11 @@ import pytest
 
 import altdispatch
 
+from ..implementations import COUNTS_REFERENCES
+
+needs_counts = pytest.mark.skipif(
+    not COUNTS_REFERENCES, reason="PyPy runs finalizers at a time of its own"
+)
 CACHING = pytest.mark.parametrize("caching", [False, True], ids=["plain", "caching"])
 
 
@@ -54,6 +59,7 @@ def in_time(scenario):
 # Finalizers that use the signal.
 
 
+@needs_counts
 @CACHING
 @pytest.mark.parametrize("count", [0, 100], ids=["short", "long"])
 @pytest.mark.parametrize("searched", [0, 20], ids=["scanned", "indexed"])
@@ -86,6 +92,7 @@ def test_finalizer_of_what_is_disconnected(assert_same, caching, count, searched
     assert assert_same(in_time(scenario)) == [["listener"], False, False, True]
 
 
+@needs_counts
 @CACHING
 def test_finalizer_of_what_a_program_removes(assert_same, caching):
     """By a method of list's own, behind the back of a list with an index."""
@@ -374,6 +381,7 @@ def test_dispatch_uids_of_many_types(assert_same, caching, uid):
     assert_same(scenario)
 
 
+@needs_counts
 @CACHING
 def test_shared_list_that_a_finalizer_changes_while_it_is_read(assert_same, caching):
     def scenario(Signal):
@@ -407,6 +415,7 @@ def test_shared_list_that_a_finalizer_changes_while_it_is_read(assert_same, cach
     assert assert_same(scenario) == (20, 20)
 
 
+@needs_counts
 @CACHING
 @pytest.mark.parametrize("use", ["send", "connect", "disconnect"])
 def test_list_that_a_finalizer_cuts_while_it_is_indexed(assert_same, caching, use):
@@ -496,7 +505,8 @@ def test_error_that_has_no_attributes_set(assert_same, caching):
         signal.connect(fails)
         signal.connect(print_nothing)
         seen = []
-        for code in (0, 1):
+        # On PyPy, an attribute of the class is what its error has.
+        for code in (0, 1) if COUNTS_REFERENCES else (1,):
             [(_, error), (_, answer)] = signal.send_robust(Sender, code=code)
             traceback = vars(BaseException)["__traceback__"].__get__(error)
             context = vars(BaseException)["__context__"].__get__(error)
