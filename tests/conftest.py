@@ -16,12 +16,21 @@ import pytest
 import altdispatch
 from altdispatch.naming import find_subclasses
 
-from .implementations import IMPLEMENTATIONS
+from .implementations import COUNTS_REFERENCES, IMPLEMENTATIONS
 
 ROOT = Path(__file__).parent.parent
 
 # A project of its own, for the type checker.
 collect_ignore = ["downstream"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not COUNTS_REFERENCES:
+        # Django's ASGI handler leaves it to the last reference to close a body.
+        config.addinivalue_line(
+            "filterwarnings",
+            "ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning",
+        )
 
 
 def pytest_xdist_auto_num_workers() -> int:
