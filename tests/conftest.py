@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,28 @@ def swapped(implementation: str) -> Iterator[None]:
     assert altdispatch.install()
     yield
     altdispatch.uninstall()
+
+
+@pytest.fixture(params=["stock", "swapped"])
+def stock_or_swapped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the test on stock Django, and again with the dispatcher swapped."""
+    if request.param == "stock":
+        yield
+        return
+    assert altdispatch.install()
+    yield
+    altdispatch.uninstall()
+
+
+@contextmanager
+def receivers_restored(*signals: django.dispatch.Signal) -> Iterator[None]:
+    """Give signals back the receivers that they have now."""
+    before = [[*signal.receivers] for signal in signals]
+    yield
+    for signal, receivers in zip(signals, before, strict=True):
+        with signal.lock:
+            signal.receivers = receivers
+            signal.sender_receivers_cache.clear()
 
 
 @pytest.fixture(autouse=True)
