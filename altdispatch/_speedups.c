@@ -102,7 +102,7 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
         living_receivers living = {.purpose = HAS_LISTENERS};
         lookup_result result =
             sender == NULL ? UNKNOWN : find_living(state, args[0], sender, &living);
-        if (result == REPLACED) {
+        if (result == CALL_METHOD) {
             return ask_replacement(state, args[0], sender);
         }
         if (result != UNKNOWN) {
@@ -184,7 +184,7 @@ dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
     if (result == NOBODY) {
         return PyList_New(0);
     }
-    if (result == REPLACED && enter_level() == 0) {
+    if (result == CALL_METHOD && enter_level() == 0) {
         living.lists[0] = dispatch_replaced(state, args, flagged_count, names, robust);
         Py_LeaveRecursiveCall();
     }

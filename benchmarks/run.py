@@ -40,6 +40,7 @@ QUESTIONS = [
     for name in (
         "send",
         "send_one",
+        "senders",
         "asynchronous",
         "connect",
         "changing",

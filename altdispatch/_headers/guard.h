@@ -152,6 +152,11 @@ has_no_function(module_state *state, PyObject *sender)
     if (type->tp_getattro == PyType_Type.tp_getattro) {
         return type_attribute((PyTypeObject *)sender, state->names.func) == NULL;
     }
+    if (PyModule_CheckExact(sender)) {
+        PyObject *held = PyModule_GetDict(sender);
+        return !PyDict_Contains(held, state->names.func)
+               && !PyDict_Contains(held, state->names.getattr);
+    }
     if (type->tp_getattro != PyObject_GenericGetAttr) {
         return 0;
     }

@@ -15,9 +15,9 @@
 typedef enum {
     FOUND,
     NOBODY,
-    REPLACED, /* it's for a replacement of `_live_receivers` to find out */
-    UNKNOWN,  /* without an error: it's for Python to find out */
-    FAILED,   /* with an error */
+    CALL_METHOD, /* the signal's `_live_receivers` is to be called */
+    UNKNOWN,     /* without an error: it's for Python to find out */
+    FAILED,      /* with an error */
 } lookup_result;
 
 /* The method that looks for receivers. */
@@ -371,24 +371,36 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
     return result;
 }
 
-/* Find out whether a send has to look up its receivers, where that is replaced: not if
- * the cache says that there are none. */
+/* Return whether a send has to call `_live_receivers`, which may be a replacement: not
+ * if the cache says that there are no receivers. As in Django, this hashes the sender.
+ */
 static lookup_result
 check_cache(module_state *state, signal_attributes *signal, PyObject *sender)
 {
     if (PyDict_CheckExact(signal->cache) && PyDict_GET_SIZE(signal->cache) == 0) {
-        return REPLACED;
+        return PyObject_Hash(sender) == -1 ? FAILED : CALL_METHOD;
     }
     PyObject *found;
     lookup_result result = read_cache(state, signal->cache, sender, &found);
     if (result == NOBODY) {
-        return REPLACED;
+        return CALL_METHOD;
     }
     if (result == FOUND) {
-        result = found == state->owned.no_receivers ? NOBODY : REPLACED;
+        result = found == state->owned.no_receivers ? NOBODY : CALL_METHOD;
         Py_DECREF(found);
     }
     return result;
+}
+
+/* Return whether a signal's `_live_receivers` has to be called as Django calls it: it
+ * is a replacement, or the program can tell how often the sender is looked up. */
+static inline int
+must_call_method(type_kind kind, const signal_attributes *signal, PyObject *sender,
+                 lookup_purpose purpose)
+{
+    return kind == REPLACED_LOOKUP || signal->has_own_lookup
+           || (!hashes_unnoticed(sender)
+               && (purpose == SEND || signal->use_caching == Py_True));
 }
 
 /* Find the receivers of a sender of a signal. */
@@ -400,10 +412,9 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
     lookup_result result = UNKNOWN;
     type_kind kind = find_kind(state, Py_TYPE(signal));
     if (kind == REPLACED_LOOKUP && living->purpose == HAS_LISTENERS) {
-        return REPLACED;
+        return CALL_METHOD;
     }
-    if (kind == NOT_PLAIN || !hashes_unnoticed(sender)
-        || !read_attributes(state, signal, &attributes)) {
+    if (kind == NOT_PLAIN || !read_attributes(state, signal, &attributes)) {
         return UNKNOWN;
     }
     if (!PyList_CheckExact(attributes.receivers)
@@ -415,15 +426,17 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
         result = NOBODY;
     }
     else if (living->purpose != LIVE_RECEIVERS
-             && (kind == REPLACED_LOOKUP || attributes.has_own_lookup)) {
+             && must_call_method(kind, &attributes, sender, living->purpose)) {
         result = living->purpose == SEND ? check_cache(state, &attributes, sender)
-                                         : REPLACED;
+                                         : CALL_METHOD;
     }
     else if (attributes.dead_receivers != Py_False) {
         result = UNKNOWN;
     }
     else if (attributes.use_caching == Py_True) {
-        result = find_cached(state, signal, &attributes, sender, living);
+        result = hashes_unnoticed(sender)
+                     ? find_cached(state, signal, &attributes, sender, living)
+                     : UNKNOWN;
     }
     else if (attributes.use_caching == Py_False) {
         result = find_uncached(state, &attributes, sender, living);

@@ -43,6 +43,7 @@ typedef struct {
     _(data, "data")                                                                    \
     _(eager_start, "eager_start")                                                      \
     _(func, "__func__")                                                                \
+    _(getattr, "__getattr__")                                                          \
     _(getattribute, "__getattribute__")                                                \
     _(live_receivers, "_live_receivers")                                               \
     _(locked, "locked")                                                                \

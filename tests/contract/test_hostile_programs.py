@@ -10,6 +10,7 @@ import gc
 import logging
 import sys
 import threading
+import types
 import uuid
 import weakref
 from dataclasses import dataclass
@@ -665,6 +666,101 @@ def test_sender_is_asked_for_its_function(assert_same, caching, kind, make, how,
             except ZeroDivisionError as error:
                 seen.append(str(error))
             seen.append((kind.asked, signal.lock.locked()))
+        return seen
+
+    assert_same(scenario)
+
+
+@CACHING
+@pytest.mark.parametrize("name", [None, "__getattr__", "__func__"])
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+def test_module_as_sender(assert_same, caching, name, how):
+    def scenario(Signal):
+        asked = []
+        sender = types.ModuleType("sender")
+        if name is not None:
+            setattr(sender, name, asked.append)
+        signal = Signal(use_caching=caching)
+        signal.connect(Receiver(), weak=False)
+        signal.connect(Receiver(), sender=sender, weak=False)
+        seen = []
+        for _ in range(3):
+            try:
+                seen.append(str(getattr(signal, how)(sender))[:5])
+            except AttributeError as error:
+                seen.append(str(error))
+            seen.append(list(asked))
+        return seen
+
+    assert_same(scenario)
+
+
+@CACHING
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+@pytest.mark.parametrize("method", ["__hash__", "__eq__"])
+@pytest.mark.parametrize(
+    "effect", ["connect", "disconnect", "replace", "empty", "patch", "raise", "clear"]
+)
+def test_sender_that_changes_the_signal_when_looked_up(
+    assert_same, caching, how, method, effect
+):
+    """Before its receivers are looked for, or meanwhile."""
+
+    def scenario(Signal):
+        class Changing:
+            def __hash__(self):
+                act("__hash__")
+                return 1
+
+            def __eq__(self, other):
+                act("__eq__")
+                return self is other
+
+        def act(name):
+            if armed and name == method:
+                armed.clear()
+                change()
+
+        def change():
+            if effect == "connect":
+                signal.connect(last, sender=sender)
+            elif effect == "disconnect":
+                signal.disconnect(first)
+            elif effect == "replace":
+                signal.receivers = signal.receivers[:1]
+            elif effect == "empty":
+                signal.receivers = []
+            elif effect == "patch":
+                signal._live_receivers = lambda sender: ([last], [])
+            elif effect == "raise":
+                raise ZeroDivisionError(method)
+            else:
+                signal.sender_receivers_cache.clear()
+
+        def first(**kwargs):
+            return "first"
+
+        def second(**kwargs):
+            return "second"
+
+        def last(**kwargs):
+            return "last"
+
+        armed = []
+        sender = Changing()
+        signal = Signal(use_caching=caching)
+        signal.connect(first)
+        signal.connect(second, sender=sender)
+        seen = []
+        for number in range(4):
+            if number in (0, 2):
+                armed.append(1)
+            try:
+                outcome = getattr(signal, how)(sender)
+            except ZeroDivisionError as error:
+                seen.append(str(error))
+            else:
+                seen.append(len(armed))
         return seen
 
     assert_same(scenario)

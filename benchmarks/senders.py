@@ -1,0 +1,63 @@
+"""What does it cost to send where the sender isn't a plain class?"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+
+from django.dispatch import Signal
+from pyperf import perf_counter
+
+from benchmarks.rows import Body, Row
+from benchmarks.send import answers, functions
+
+TITLE = "Senders that aren't plain classes"
+
+
+class WithEquality:
+    """A sender with an equality of its own, as model instances have."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WithEquality) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+def make_module() -> ModuleType:
+    """Return a sender that is a module."""
+    return ModuleType("sender")
+
+
+@contextmanager
+def sending(
+    caching: bool, count: int, make_sender: Callable[[], object]
+) -> Iterator[Body]:
+    """A sender sends to so many receivers."""
+    signal = Signal(use_caching=caching)
+    sender = make_sender()
+    receivers = functions(count)
+    for receiver in receivers:
+        signal.connect(receiver, sender=sender)
+
+    def time(loops: int) -> float:
+        passes = range(loops)
+        start = perf_counter()
+        for _ in passes:
+            signal.send(sender=sender, instance=None)
+        return perf_counter() - start
+
+    yield Body(time=time, answer=lambda: answers(signal.send(sender=sender)))
+
+
+ROWS = [
+    Row(f"send, {kind}, 3 receivers, {what}", partial(sending, caching, 3, make_sender))
+    for kind, caching in (("caching", True), ("not caching", False))
+    for what, make_sender in (
+        ("the sender has an __eq__", partial(WithEquality, 1)),
+        ("the sender is a module", make_module),
+    )
+]
