@@ -8,13 +8,11 @@ it is the lowest and the highest.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from html import escape
 from pathlib import Path
-
-from docutils import nodes
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "images" / "gain.svg"
@@ -89,6 +87,9 @@ def find(pattern: str, implementation: str = "c") -> str:
 def _role(
     implementation, role, rawtext, text, lineno, inliner, options=None, content=()
 ):
+    # Drawing needs no Sphinx.
+    from docutils import nodes
+
     try:
         return [nodes.Text(find(text, implementation))], []
     except LookupError as error:
@@ -96,11 +97,16 @@ def _role(
         return [inliner.problematic(rawtext, rawtext, message)], [message]
 
 
-def draw() -> str:
-    """Return the plot: the rows of ``PLOTTED``, and the worst one."""
-    rows = read()
+def label_rows(rows: Mapping[str, float]) -> dict[str, str]:
+    """Return what the plot calls its rows: those of ``PLOTTED``, and the worst."""
     worst = min(rows, key=rows.__getitem__)
-    labels = {worst: f"the worst row: {worst}"} | PLOTTED
+    return {worst: f"the worst row: {worst}"} | PLOTTED
+
+
+def draw() -> str:
+    """Return the plot."""
+    rows = read()
+    labels = label_rows(rows)
     ordered = sorted(labels, key=rows.__getitem__, reverse=True)
     height = HEIGHT * len(ordered) + 44
     python, django = releases()

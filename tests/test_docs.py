@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from .conftest import ROOT
 from .system.shop.models import Product
 
 DOCS = ROOT / "docs"
+TESTS_FOLDER = Path(__file__).parent
 # Indented where it is part of a list, and in Markdown, where it is between fences.
 BLOCKS = {
     ".rst": re.compile(
@@ -60,6 +62,12 @@ if __name__ == "__main__":
     option, number = sys.argv[1:]
     assert option == "--parallel"
     sys.exit(DiscoverRunner(parallel=int(number)).run_tests(["tests"]))
+"""
+FILL = """
+from catalogue.models import Book, Shelf
+for number in range(30):
+    shelf = Shelf.objects.create(name=str(number))
+    Book.objects.create(title=f"Book {number}", shelf=shelf)
 """
 # A page that says whether the process that serves it is swapped.
 URLS = """
@@ -213,9 +221,35 @@ def test_work_that_must_happen(reader):
     assert worked == ""
 
 
-def test_readme(project):
-    installation, app, status = blocks("../README.md")
+@pytest.fixture
+def shop(reader: Reader, tmp_path: Path) -> Reader:
+    """A reader in the shop of the examples, which has thirty books."""
+    reader.folder = ROOT / "examples" / "shop"
+    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
+    reader.run("python manage.py migrate")
+    reader.run(f"python manage.py shell -c '{FILL}'")
+    return reader
+
+
+def type_loosely(reader: Reader, console: str) -> None:
+    """Type a command; assert that each line shown is among those that it gives."""
+    command, *shown = console.strip().removeprefix("$ ").splitlines()
+    written = reader.run(command)
+    # What costs about the same can come in another order.
+    for line in shown:
+        assert any(is_same(line, other) for other in written.splitlines()), written
+
+
+def test_readme(shop):
+    installation, _, _, profile, signals, task = blocks("../README.md")
     assert "pip install ." in installation
+    shop.type(signals)
+    type_loosely(shop, profile)
+    assert task in "".join(blocks("tutorial/work-that-must-happen.rst"))
+
+
+def test_readme_installation(project):
+    _, app, status, *_ = blocks("../README.md")
     project.add_apps(SETTINGS, app)
     project.type(status)
 
@@ -292,6 +326,28 @@ def test_deploy(project):
     assert "installed:      yes" in written
     # Installed by the checks of a release.
     assert "path/to/altdispatch" in again
+
+
+def test_agents(project):
+    status, spans = blocks("howto/agents.rst")
+    # The SDK imports eventlet, which is deprecated.
+    project.environment["PYTHONWARNINGS"] = "ignore"
+    project.append(SETTINGS, f"{spans}INSTALLED_APPS += ['altdispatch']\n")
+    project.type(status)
+
+
+def test_troubleshooting(project):
+    (look,) = blocks("howto/troubleshooting.rst")
+    project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')
+    _, checked = project.type(look)
+    assert "altdispatch.W001" not in checked
+
+
+def test_worth_it(project):
+    (measure,) = blocks("explanation/worth-it.rst")
+    assert blocks("readers/faster.rst") == [measure]
+    (written,) = project.type(measure)
+    assert "altdispatch dispatches" in written
 
 
 def test_turn_off(monkeypatch):
@@ -422,27 +478,11 @@ def test_tasks(project):
     assert sorted(written) == sorted(tasks)
 
 
-FILL = """
-from catalogue.models import Book, Shelf
-for number in range(30):
-    shelf = Shelf.objects.create(name=str(number))
-    Book.objects.create(title=f"Book {number}", shelf=shelf)
-"""
-
-
-def test_command_line(reader, tmp_path):
+def test_command_line(shop):
     status, signals, profile = blocks("reference/command-line.rst")
-    reader.folder = ROOT / "examples" / "shop"
-    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
-    reader.run("python manage.py migrate")
-    reader.run(f"python manage.py shell -c '{FILL}'")
-    reader.type(status)
-    reader.type(signals)
-    command, *shown = profile.strip().splitlines()
-    (written,) = reader.type(command)
-    # What costs about the same can come in another order.
-    for line in shown:
-        assert any(is_same(line, other) for other in written.splitlines()), written
+    shop.type(status)
+    shop.type(signals)
+    type_loosely(shop, profile)
 
 
 def test_contributing(reader):
@@ -457,4 +497,52 @@ def test_no_page_is_forgotten():
     source = Path(__file__).read_text(encoding="utf-8")
     tested = {page for page in with_code if f'blocks("{page}")' in source}
     # Making a release takes the rights to publish one.
-    assert with_code - tested == {"howto/release.rst"}
+    assert with_code - tested == {"contributing/release.rst"}
+
+
+FIELDS = ["What", "Where seen", "Why", "How to avoid", "Test"]
+
+
+def test_differences():
+    """Each difference has all of its fields, and tests; each of these tests has one."""
+    page = (DOCS / "explanation" / "differences.rst").read_text(encoding="utf-8")
+    _, *entries = re.split(r"^~~~+\n", page, flags=re.MULTILINE)
+    for entry in entries:
+        assert re.findall(r"^:(.+?):", entry, re.MULTILINE) == FIELDS, entry
+        assert re.search(r"^:Test:.*\*test_\w+\*", entry, re.MULTILINE), entry
+    files = ["test_differences.py", "contract/test_hostile_programs.py"]
+    differences, hostile = (
+        set(re.findall(r"^def (test_\w+)", (TESTS_FOLDER / file).read_text(), re.M))
+        for file in files
+    )
+    named = set(re.findall(r"\*(test_\w+)\*", page))
+    assert differences <= named <= differences | hostile
+
+
+def test_pictures():
+    """They name what is in the code."""
+    code = "".join(path.read_text() for path in (ROOT / "altdispatch").glob("*.py"))
+    for picture in ("send", "connect", "async-send"):
+        drawn = (DOCS / "images" / f"{picture}.svg").read_text(encoding="utf-8")
+        names = re.findall(r"(\w+)\(", drawn)
+        assert len(names) > 3
+        assert [name for name in names if name not in code] == []
+
+
+def test_figures_are_of_the_newest_run():
+    figures = runpy.run_path(str(DOCS / "figures.py"))
+    assert figures["PLOT"].read_text(encoding="utf-8") == figures["draw"](), (
+        "Run python docs/figures.py"
+    )
+    rows = figures["read"]()
+    labels = {label: name for name, label in figures["label_rows"](rows).items()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    head, shown = re.search(
+        r"\| (.+) \| Times as fast.+\n.+\n((?:\|.+\n)+)", readme
+    ).groups()
+    assert head == "Python {}, Django {}, with the extension".format(
+        *figures["releases"]()
+    )
+    for label, figure in re.findall(r"\| (.+) \| (.+) \|", shown):
+        assert figure == figures["short"](rows[labels[label]]), label
+    assert f"| {figures['short'](min(rows.values()))} |" in shown
