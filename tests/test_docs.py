@@ -486,7 +486,11 @@ def test_command_line(shop):
 
 
 def test_contributing(reader):
-    *_, digest = blocks("../CONTRIBUTING.md")
+    _, example, *_, digest, _ = blocks("../CONTRIBUTING.md")
+    reader.write("test_example.py", example)
+    options = f"--rootdir={ROOT} -c {ROOT}/setup.cfg -p tests.conftest"
+    report = reader.run(f"pytest {options} test_example.py")
+    assert re.search(r"= [12] passed in", report), report
     (known,) = reader.type(digest)
     assert known.strip() in altdispatch.swap._KNOWN
 
