@@ -504,6 +504,12 @@ def test_no_page_is_forgotten():
     assert with_code - tested == {"contributing/release.rst"}
 
 
+def test_links_between_files():
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^):#]+)\)", page.read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{target} in {page}"
+
+
 FIELDS = ["What", "Where seen", "Why", "How to avoid", "Test"]
 
 
