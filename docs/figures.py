@@ -16,11 +16,10 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 PLOT = DOCS / "images" / "gain.svg"
-# Of a table's line: name, time of Django, and median, with the range of the rounds, of
-# the extension and of plain Python.
+# Of a table's row: name, time of Django, figures of the extension and of plain Python.
 LINE = re.compile(
-    r"^   \* - (?P<name>.+)\n     - .+\n     - (?P<c>[\d.]+) \(.+\)"
-    r"\n     - (?P<python>[\d.]+) \(.+\)$",
+    r"^   \* - (?P<name>.+)\n     - .+\n"
+    r"     - (?P<c>[\d.]+)\n     - (?P<python>[\d.]+)$",
     re.MULTILINE,
 )
 # What the plot calls its rows, beside the worst of the run.
