@@ -25,7 +25,6 @@ from .conftest import ROOT
 from .system.shop.models import Product
 
 DOCS = ROOT / "docs"
-TESTS_FOLDER = Path(__file__).parent
 # Indented where it is part of a list, and in Markdown, where it is between fences.
 BLOCKS = {
     ".rst": re.compile(
@@ -520,18 +519,18 @@ def test_differences():
     for entry in entries:
         assert re.findall(r"^:(.+?):", entry, re.MULTILINE) == FIELDS, entry
         assert re.search(r"^:Test:.*\*test_\w+\*", entry, re.MULTILINE), entry
-    files = ["test_differences.py", "contract/test_hostile_programs.py"]
-    differences, hostile = (
-        set(re.findall(r"^def (test_\w+)", (TESTS_FOLDER / file).read_text(), re.M))
-        for file in files
-    )
+    tests = {
+        path.name: set(re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.M))
+        for path in Path(__file__).parent.rglob("test_*.py")
+    }
     named = set(re.findall(r"\*(test_\w+)\*", page))
-    assert differences <= named <= differences | hostile
+    assert tests["test_differences.py"] <= named <= set().union(*tests.values())
 
 
 def test_pictures():
     """They name what is in the code."""
-    code = "".join(path.read_text() for path in (ROOT / "altdispatch").glob("*.py"))
+    sources = (ROOT / "altdispatch").glob("*.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
     for picture in ("send", "connect", "async-send"):
         drawn = (DOCS / "images" / f"{picture}.svg").read_text(encoding="utf-8")
         names = re.findall(r"(\w+)\(", drawn)
