@@ -2,14 +2,12 @@
 
 ``python docs/figures.py`` draws the plot of the front page and the README. In a page,
 :gain:`row` is how many times as fast as Django a row of that run is with the extension,
-and :gain-python:`row` in plain Python. If the row is a pattern that several rows match,
-it is the lowest and the highest.
+and :gain-python:`row` in plain Python.
 """
 
 import math
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -73,27 +71,21 @@ def short(ratio: float) -> str:
     return f"{ratio:.{2 if ratio < 2 else 1 if ratio < 10 else 0}f}"
 
 
-def find(pattern: str, implementation: str = "c") -> str:
-    """Return the figure of a row, or the lowest and the highest of several."""
-    rows = read(implementation)
-    found = sorted(rows[name] for name in rows if fnmatchcase(name, pattern))
-    if not found:
-        raise LookupError(f"{newest().name} has no row {pattern!r}.")
-    # In a set, as two figures can be the same once they're short.
-    return " to ".join(dict.fromkeys(map(short, (found[0], found[-1]))))
-
-
 def _role(
     implementation, role, rawtext, text, lineno, inliner, options=None, content=()
 ):
     # Drawing needs no Sphinx.
     from docutils import nodes
 
-    try:
-        return [nodes.Text(find(text, implementation))], []
-    except LookupError as error:
-        message = inliner.reporter.error(str(error), line=lineno)
-        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    # The page is built again when the figures have changed.
+    inliner.document.settings.record_dependencies.add(str(newest()))
+    rows = read(implementation)
+    if text in rows:
+        return [nodes.Text(short(rows[text]))], []
+    message = inliner.reporter.error(
+        f"{newest().name} has no row {text!r}.", line=lineno
+    )
+    return [inliner.problematic(rawtext, rawtext, message)], [message]
 
 
 def label_rows(rows: Mapping[str, float]) -> dict[str, str]:
