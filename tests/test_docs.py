@@ -240,11 +240,14 @@ def type_loosely(reader: Reader, console: str) -> None:
 
 
 def test_readme(shop):
-    installation, _, _, profile, signals, task = blocks("../README.md")
+    installation, _, _, profile, signals, task, receipts = blocks("../README.md")
     assert "pip install ." in installation
     shop.type(signals)
     type_loosely(shop, profile)
-    assert task in "".join(blocks("tutorial/work-that-must-happen.rst"))
+    tutorial = blocks("tutorial/work-that-must-happen.rst")
+    assert task in "".join(tutorial)
+    *_, purchases, work = tutorial[:10]
+    assert receipts.split() == [*purchases.split(), *work.split()]
 
 
 def test_readme_installation(project):
