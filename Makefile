@@ -43,6 +43,7 @@ sanitize: $(VENV)/with-test ## run the compiled code under sanitizers and valgri
 bench: $(VENV)/with-bench ## measure stock against swapped
 	$(BIN)/python benchmarks/run.py $(ARGS)
 	$(BIN)/python benchmarks/run.py --peers $(ARGS)
+	$(BIN)/python docs/figures.py
 
 load: $(VENV)/with-bench ## measure requests to a real server, with wrk: [ARGS="--soak 600 --variants c"]
 	$(BIN)/python benchmarks/load.py $(ARGS)

@@ -27,6 +27,10 @@ class Ratio:
     low: float
     high: float
 
+    def spread(self) -> float:
+        """Return how far the furthest round is from the median, as a share of it."""
+        return max(self.high - self.median, self.median - self.low) / self.median
+
     def __str__(self) -> str:
         return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
 
@@ -46,6 +50,13 @@ class Line:
         """Return what is in the columns."""
         plain = "" if self.plain is None else number(self.plain)
         return [self.name, self.time, *map(str, self.ratios.values()), plain]
+
+    def single_figures(self) -> list[str]:
+        """Return the same with one figure a column, and a column for the spread."""
+        name, time, *_, plain = self.cells()
+        medians = [number(ratio.median) for ratio in self.ratios.values()]
+        spread = max(ratio.spread() for ratio in self.ratios.values())
+        return [name, time, *medians, f"{spread:.0%}", plain]
 
 
 @dataclass(frozen=True)
@@ -74,31 +85,39 @@ class Report:
         blocks = [[f"{name}: {value}" for name, value in self.environment.items()]]
         for title, table in tables.items():
             blocks.append([title, *(aligned(row, widths) for row in table)])
-        blocks.append(textwrap.wrap(self.legend(), 88))
+        rounds = (
+            "the median of the rounds, in brackets the lowest and the highest of them"
+        )
+        blocks.append(textwrap.wrap(self.legend(rounds), 88))
         return "\n\n".join("\n".join(block) for block in blocks)
 
     def rst(self) -> str:
         """Return the tables as reStructuredText, to be included in a page."""
+        rounds = "the median of the rounds. Spread: how far a round was from it at most"
         blocks = [
             [f"- {name}: {value}" for name, value in self.environment.items()],
-            [self.legend()],
+            [self.legend(rounds)],
         ]
+        *header, plain = self.header()
         for title, lines in self.groups.items():
-            rows = [self.header(), *(line.cells() for line in lines)]
+            rows = [
+                [*header, "spread", plain],
+                *(line.single_figures() for line in lines),
+            ]
             blocks.append(
                 [f".. list-table:: {title}", "   :header-rows: 1", ""]
                 + [item for row in rows for item in list_table_row(row)]
             )
         return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
-    def legend(self) -> str:
-        """Return how to read the table."""
+    def legend(self, rounds: str) -> str:
+        """Return how to read the table, with what it has of the rounds."""
         baseline = self.variants[0]
         return (
-            f"How many times faster than {baseline}: the median of the rounds, in "
-            "brackets the lowest and the highest of them. Above 1 is faster. Plain "
-            "loop: the same for a loop that calls the same receivers and does nothing "
-            f"else. The times of {baseline}, the least measured, are only indicative."
+            f"How many times faster than {baseline}: {rounds}. Above 1 is faster. "
+            "Plain loop: the same for a loop that calls the same receivers and does "
+            f"nothing else. The times of {baseline}, the least measured, are only "
+            "indicative."
         )
 
 

@@ -1,21 +1,29 @@
 """How Sphinx builds the documentation."""
 
 import re
+import sys
 from pathlib import Path
 
 import altdispatch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import figures
 
 project = "altdispatch"
 author = "The altdispatch maintainers"
 copyright = f"2026, {author}"
 release = version = altdispatch.__version__
+# For |newest|, what the figures of :gain: are of.
+rst_epilog = ".. |newest| replace:: Python {}, Django {}".format(*figures.releases())
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["figures", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 # The tables of the runs are parts of pages.
 exclude_patterns = ["_build", "results"]
 
 html_theme = "furo"
 html_title = f"altdispatch {release}"
+# Of a console, only the commands are copied: not their prompt, not their output.
+copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -250,6 +250,7 @@ def test_a_ratio_compares_neighbours_and_then_rounds(report):
     )
     assert line.ratios == {"python": report.Ratio(median=3.0, low=2.0, high=4.0)}
     assert line.cells() == ["send", "2.00 sec", "3.00 (2.00 to 4.00)", ""]
+    assert line.single_figures() == ["send", "2.00 sec", "3.00", "33%", ""]
 
 
 def test_the_plain_loop_is_compared_within_the_baseline(report):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -60,6 +61,12 @@ if __name__ == "__main__":
     option, number = sys.argv[1:]
     assert option == "--parallel"
     sys.exit(DiscoverRunner(parallel=int(number)).run_tests(["tests"]))
+"""
+FILL = """
+from catalogue.models import Book, Shelf
+for number in range(30):
+    shelf = Shelf.objects.create(name=str(number))
+    Book.objects.create(title=f"Book {number}", shelf=shelf)
 """
 # A page that says whether the process that serves it is swapped.
 URLS = """
@@ -213,9 +220,38 @@ def test_work_that_must_happen(reader):
     assert worked == ""
 
 
-def test_readme(project):
-    installation, app, status = blocks("../README.md")
+@pytest.fixture
+def shop(reader: Reader, tmp_path: Path) -> Reader:
+    """A reader in the shop of the examples, which has thirty books."""
+    reader.folder = ROOT / "examples" / "shop"
+    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
+    reader.run("python manage.py migrate")
+    reader.run(f"python manage.py shell -c '{FILL}'")
+    return reader
+
+
+def type_loosely(reader: Reader, console: str) -> None:
+    """Type a command; assert that each line shown is among those that it gives."""
+    command, *shown = console.strip().removeprefix("$ ").splitlines()
+    written = reader.run(command)
+    # What costs about the same can come in another order.
+    for line in shown:
+        assert any(is_same(line, other) for other in written.splitlines()), written
+
+
+def test_readme(shop):
+    installation, _, _, profile, signals, task, receipts = blocks("../README.md")
     assert "pip install ." in installation
+    shop.type(signals)
+    type_loosely(shop, profile)
+    tutorial = blocks("tutorial/work-that-must-happen.rst")
+    assert task in "".join(tutorial)
+    *_, purchases, work = tutorial[:10]
+    assert receipts.split() == [*purchases.split(), *work.split()]
+
+
+def test_readme_installation(project):
+    _, app, status, *_ = blocks("../README.md")
     project.add_apps(SETTINGS, app)
     project.type(status)
 
@@ -292,6 +328,28 @@ def test_deploy(project):
     assert "installed:      yes" in written
     # Installed by the checks of a release.
     assert "path/to/altdispatch" in again
+
+
+def test_agents(project):
+    status, spans = blocks("howto/agents.rst")
+    # The SDK imports eventlet, which is deprecated.
+    project.environment["PYTHONWARNINGS"] = "ignore"
+    project.append(SETTINGS, f"{spans}INSTALLED_APPS += ['altdispatch']\n")
+    project.type(status)
+
+
+def test_troubleshooting(project):
+    (look,) = blocks("howto/troubleshooting.rst")
+    project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')
+    _, checked = project.type(look)
+    assert "altdispatch.W001" not in checked
+
+
+def test_worth_it(project):
+    (measure,) = blocks("explanation/worth-it.rst")
+    assert blocks("readers/faster.rst") == [measure]
+    (written,) = project.type(measure)
+    assert "altdispatch dispatches" in written
 
 
 def test_turn_off(monkeypatch):
@@ -422,31 +480,19 @@ def test_tasks(project):
     assert sorted(written) == sorted(tasks)
 
 
-FILL = """
-from catalogue.models import Book, Shelf
-for number in range(30):
-    shelf = Shelf.objects.create(name=str(number))
-    Book.objects.create(title=f"Book {number}", shelf=shelf)
-"""
-
-
-def test_command_line(reader, tmp_path):
+def test_command_line(shop):
     status, signals, profile = blocks("reference/command-line.rst")
-    reader.folder = ROOT / "examples" / "shop"
-    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
-    reader.run("python manage.py migrate")
-    reader.run(f"python manage.py shell -c '{FILL}'")
-    reader.type(status)
-    reader.type(signals)
-    command, *shown = profile.strip().splitlines()
-    (written,) = reader.type(command)
-    # What costs about the same can come in another order.
-    for line in shown:
-        assert any(is_same(line, other) for other in written.splitlines()), written
+    shop.type(status)
+    shop.type(signals)
+    type_loosely(shop, profile)
 
 
 def test_contributing(reader):
-    *_, digest = blocks("../CONTRIBUTING.md")
+    _, example, *_, digest, _ = blocks("../CONTRIBUTING.md")
+    reader.write("test_example.py", example)
+    options = f"--rootdir={ROOT} -c {ROOT}/setup.cfg -p tests.conftest"
+    report = reader.run(f"pytest {options} test_example.py")
+    assert re.search(r"= [12] passed in", report), report
     (known,) = reader.type(digest)
     assert known.strip() in altdispatch.swap._KNOWN
 
@@ -457,4 +503,58 @@ def test_no_page_is_forgotten():
     source = Path(__file__).read_text(encoding="utf-8")
     tested = {page for page in with_code if f'blocks("{page}")' in source}
     # Making a release takes the rights to publish one.
-    assert with_code - tested == {"howto/release.rst"}
+    assert with_code - tested == {"contributing/release.rst"}
+
+
+def test_links_between_files():
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^):#]+)\)", page.read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{target} in {page}"
+
+
+FIELDS = ["What", "Where seen", "Why", "How to avoid", "Test"]
+
+
+def test_differences():
+    """Each difference has all of its fields, and tests; each of these tests has one."""
+    page = (DOCS / "explanation" / "differences.rst").read_text(encoding="utf-8")
+    _, *entries = re.split(r"^~~~+\n", page, flags=re.MULTILINE)
+    for entry in entries:
+        assert re.findall(r"^:(.+?):", entry, re.MULTILINE) == FIELDS, entry
+        assert re.search(r"^:Test:.*\*test_\w+\*", entry, re.MULTILINE), entry
+    tests = {
+        path.name: set(re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.M))
+        for path in Path(__file__).parent.rglob("test_*.py")
+    }
+    named = set(re.findall(r"\*(test_\w+)\*", page))
+    assert tests["test_differences.py"] <= named <= set().union(*tests.values())
+
+
+def test_pictures():
+    """They name what is in the code."""
+    sources = (ROOT / "altdispatch").glob("*.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    for picture in ("send", "connect", "async-send"):
+        drawn = (DOCS / "images" / f"{picture}.svg").read_text(encoding="utf-8")
+        names = re.findall(r"(\w+)\(", drawn)
+        assert len(names) > 3
+        assert [name for name in names if name not in code] == []
+
+
+def test_figures_are_of_the_newest_run():
+    figures = runpy.run_path(str(DOCS / "figures.py"))
+    assert figures["PLOT"].read_text(encoding="utf-8") == figures["draw"](), (
+        "Run python docs/figures.py"
+    )
+    rows = figures["read"]()
+    labels = {label: name for name, label in figures["label_rows"](rows).items()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    head, shown = re.search(
+        r"\| (.+) \| Times as fast.+\n.+\n((?:\|.+\n)+)", readme
+    ).groups()
+    assert head == "Python {}, Django {}, with the extension".format(
+        *figures["releases"]()
+    )
+    for label, figure in re.findall(r"\| (.+) \| (.+) \|", shown):
+        assert figure == figures["short"](rows[labels[label]]), label
+    assert f"| {figures['short'](min(rows.values()))} |" in shown
