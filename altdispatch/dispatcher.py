@@ -11,6 +11,7 @@ import django.conf
 import django.dispatch.dispatcher
 from asgiref.sync import sync_to_async
 
+from . import asgi
 from . import receivers as routing
 from .releases import (
     OUTLIVES_CONNECT,
@@ -429,6 +430,8 @@ def _call_in_thread(
         return responses
 
     if stock.sync_to_async is sync_to_async:
+        if asgi.are_djangos_own(receivers):
+            return asgi.call_without_thread(sync_send, _run_in_thread)
         return _run_in_thread(sync_send)
     sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
     return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
