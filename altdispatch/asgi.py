@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
@@ -97,6 +98,8 @@ def _is_thread_to_come() -> bool:
         and context not in SyncToAsync.context_to_thread_executor
         and not getattr(AsyncToSync.executors, "current", None)
         and not SyncToAsync.deadlock_context.get(False)
+        # At exit, no threads are started.
+        and threading.main_thread().is_alive()
         and _is_written_in(asgiref.sync, SyncToAsync.__call__)
         and _is_written_in(asgiref.sync, SyncToAsync.thread_handler)
         and not _is_being_cancelled()

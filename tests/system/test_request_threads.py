@@ -504,3 +504,33 @@ def test_a_sender_that_is_being_cancelled(assert_same_swapped):
         return "cancelled"
 
     assert_same_swapped(scenario)
+
+
+def test_at_exit(run_python, implementation):
+    """No thread can be started any more."""
+    program = """
+        import asyncio, atexit, sys
+        import altdispatch, django.db
+        from asgiref.sync import ThreadSensitiveContext
+        from django.conf import settings
+        from django.core.signals import request_started
+
+        async def send():
+            async with ThreadSensitiveContext():
+                return len(await request_started.asend(None, scope={}))
+
+        def send_at_exit():
+            try:
+                print(asyncio.run(send()))
+            except RuntimeError as error:
+                print(error)
+
+        settings.configure(DATABASES={})
+        django.db.connections.settings
+        altdispatch.install() if %s else None
+        print(asyncio.run(send()))
+        atexit.register(send_at_exit)
+    """
+    stock = run_python(program % False)
+    assert stock != "2\n2\n"
+    assert run_python(program % True) == stock
