@@ -230,12 +230,16 @@ def test_the_thread_of_a_request_is_deferred(swapped):
         request_started.disconnect(receiver)
 
 
-def test_a_look_up_that_returns_a_tuple(signal):
-    with mock.patch.object(
-        type(signal), "_live_receivers", return_value=((receiver,), ())
-    ):
-        signal.connect(receiver)
-        assert asend(signal) == [(receiver, "called")]
+def wrapped(**kwargs):
+    return receiver(**kwargs)
+
+
+@pytest.mark.parametrize("found", [([wrapped], []), ((receiver,), ())])
+def test_a_patched_look_up(signal, found):
+    """Agents wrap receivers; what isn't a list may be read once only."""
+    signal.connect(receiver)
+    with mock.patch.object(type(signal), "_live_receivers", return_value=found):
+        assert asend(signal) == [(found[0][0], "called")]
 
 
 # Errors
