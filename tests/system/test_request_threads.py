@@ -49,9 +49,9 @@ def has_thread():
 # Views
 
 
-def query():
-    """Use the database in this thread; return what is known of its connection."""
-    connection = connections["scratch"]
+def query(alias="scratch"):
+    """Use a database in this thread; return what is known of its connection."""
+    connection = connections[alias]
     was_open = connection.connection is not None
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -69,6 +69,12 @@ def synchronous(request):
 async def with_query(request):
     return HttpResponse(
         f"{await sync_to_async(query)()} {await sync_to_async(query)()}"
+    )
+
+
+async def with_two_databases(request):
+    return HttpResponse(
+        f"{await sync_to_async(query)()} {await sync_to_async(query)('second')}"
     )
 
 
@@ -97,6 +103,7 @@ urlpatterns = [
     path("empty/", empty),
     path("synchronous/", synchronous),
     path("with-query/", with_query),
+    path("with-two-databases/", with_two_databases),
     path("streamed/", streamed),
     path("failing/", failing),
     path("waiting/", waiting),
@@ -179,6 +186,22 @@ def test_connections(assert_same_swapped, new_database, settings, name, options,
 
     _, left_open = assert_same_swapped(scenario)
     assert len(left_open) == (0 if name == "empty" else 2)
+
+
+def test_several_databases(assert_same_swapped, new_database):
+    def scenario():
+        with (
+            new_database(),
+            mock.patch.dict(
+                connections.settings, second=connections.settings["scratch"]
+            ),
+            connections_noted() as made,
+        ):
+            answers = serve("with-two-databases", "empty", "with-two-databases")
+            return answers, [(one.alias, one.connection is None) for one in made]
+
+    _, seen = assert_same_swapped(scenario)
+    assert seen == [("scratch", True), ("second", True)] * 2
 
 
 @pytest.mark.parametrize("name", ["synchronous", "with-query"])
