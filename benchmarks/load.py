@@ -144,12 +144,8 @@ def milliseconds(text: str) -> float:
 
 def table(variants: Sequence[str], rounds: int, seconds: int) -> str:
     """Measure, and return the table as reStructuredText."""
+    before, *_ = os.getloadavg()
     lines = [
-        f"Requests by {CONNECTIONS} connections, {rounds} rounds of {seconds} s for "
-        "each dispatcher by turns. Times faster than stock in requests per second, the "
-        "median of the rounds, with the lowest and the highest; stock's CPU time for a "
-        "request over this one's, likewise; then the medians of what half and 99 % of "
-        "the requests took, in milliseconds.",
         "",
         ".. list-table::",
         "   :header-rows: 1",
@@ -164,7 +160,15 @@ def table(variants: Sequence[str], rounds: int, seconds: int) -> str:
                 print(f"{path_name}, {setup}", file=sys.stderr)
                 lines += [f"   * - {path_name}, {setup}"]
                 lines += cells(servers, path, rounds, seconds)
-    return "\n".join([*lines, ""])
+    heading = (
+        f"Requests by {CONNECTIONS} connections, {rounds} rounds of {seconds} s for "
+        "each dispatcher by turns. Times faster than stock in requests per second, the "
+        "median of the rounds, with the lowest and the highest; stock's CPU time for a "
+        "request over this one's, likewise; then the medians of what half and 99 % of "
+        "the requests took, in milliseconds. "
+        f"Load average: {before:.1f} at the start, {os.getloadavg()[0]:.1f} at the end."
+    )
+    return "\n".join([heading, *lines, ""])
 
 
 def cells(
