@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
+from . import asgi
 from .swap import install
 
 
@@ -17,12 +18,18 @@ class AltdispatchConfig(AppConfig):
         from . import checks, lost  # noqa: F401
 
         lost.watch()
-        install(force=get_options()["FORCE"])
+        options = get_options()
+        asgi.is_on = options["DEFER_REQUEST_THREADS"]
+        install(force=options["FORCE"])
 
 
 def get_options() -> dict[str, Any]:
     """Return the options of the setting ``ALTDISPATCH``, or say what is wrong."""
-    options: dict[str, Any] = {"FORCE": False, "TASK_DATABASES": {}}
+    options: dict[str, Any] = {
+        "DEFER_REQUEST_THREADS": True,
+        "FORCE": False,
+        "TASK_DATABASES": {},
+    }
     given = getattr(settings, "ALTDISPATCH", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured("The setting ALTDISPATCH must be a dictionary.")
@@ -32,12 +39,12 @@ def get_options() -> dict[str, Any]:
                 f"{name!r} is not an option of the setting ALTDISPATCH. "
                 f"It has: {', '.join(options)}."
             )
-        if name == "FORCE" and not isinstance(value, bool):
-            raise ImproperlyConfigured(
-                "The option 'FORCE' of the setting ALTDISPATCH must be True or False."
-            )
         if name == "TASK_DATABASES":
             _check_task_databases(value)
+        elif not isinstance(value, bool):
+            raise ImproperlyConfigured(
+                f"The option {name!r} of the setting ALTDISPATCH must be True or False."
+            )
         options[name] = value
     return options
 

@@ -11,6 +11,7 @@ import django.conf
 import django.dispatch.dispatcher
 from asgiref.sync import sync_to_async
 
+from . import asgi
 from . import receivers as routing
 from .releases import (
     OUTLIVES_CONNECT,
@@ -386,7 +387,7 @@ async def _answer(
     if SYNC_RECEIVERS_FIRST:
         responses = []
         if sync_receivers:
-            responses = await _call_in_thread(
+            responses = await call_synchronous(
                 signal, sender, named, sync_receivers, method
             )
         if not async_receivers:
@@ -396,7 +397,7 @@ async def _answer(
         )
     else:
         responses, async_responses = await asyncio.gather(
-            _call_in_thread(signal, sender, named, sync_receivers, method)
+            call_synchronous(signal, sender, named, sync_receivers, method)
             if sync_receivers
             else _call_none(method),
             run_by_django(make(signal, sender, named, async_receivers)),
@@ -406,7 +407,7 @@ async def _answer(
     return responses
 
 
-def _call_in_thread(
+def call_in_thread(
     signal: Signal,
     sender: Any,
     named: dict[str, Any],
@@ -429,9 +430,15 @@ def _call_in_thread(
         return responses
 
     if stock.sync_to_async is sync_to_async:
+        if asgi.are_djangos_own(receivers):
+            return asgi.call_without_thread(sync_send, _run_in_thread)
         return _run_in_thread(sync_send)
     sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
     return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]
+
+
+#: How ``asend()`` calls synchronous receivers: ``altdispatch.hybrid`` has its own way.
+call_synchronous = call_in_thread
 
 
 @sync_to_async

@@ -16,6 +16,7 @@ from django.db.models.base import ModelBase
 from django.db.models.options import Options
 from django.dispatch import Signal
 
+from .hybrid import find_asynchronous
 from .naming import (
     dotted,
     find_importable_signals,
@@ -57,6 +58,8 @@ class Connection:
         task
             When it's queued, if it's a task: ``"transaction"``, ``"commit"`` or
             ``"now"``. The receiver is the task's function then.
+        hybrid
+            Whether it is a hybrid receiver: ``asend()`` awaits its asynchronous side.
 
     .. versionadded:: 0.2
     """
@@ -70,6 +73,7 @@ class Connection:
     asynchronous: bool
     dispatch_uid: str | None
     task: str | None = None
+    hybrid: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,7 @@ def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
         asynchronous=entry[-1] is True,
         dispatch_uid=None if _is_key_of(first, receiver) else _represent(first),
         task=queued.when if queued else None,
+        hybrid=find_asynchronous(receiver) is not None,
     )
 
 

@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 from pyperf import perf_counter
 
+from altdispatch.hybrid import hybrid
 from benchmarks.rows import Body, Row, Timer
 from benchmarks.send import Book, answers, connect_all, counted, functions
 from benchmarks.send_one import time_send
@@ -73,6 +74,11 @@ def time_asend(signal: Signal) -> Timer:
     return lambda loops: asyncio.run(measure(loops))
 
 
+def hybrids(count: int) -> list[Callable[..., object]]:
+    """Return so many that have a side of each kind; both do nothing."""
+    return [*map(hybrid, functions(count), coroutine_functions(count))]
+
+
 @contextmanager
 def sending(
     make_receivers: Receivers, count: int, asynchronously: bool
@@ -114,6 +120,8 @@ ROWS = [
                 for n in (1, 10)
             ),
             (False, calling, 1, "1 that awaits sync_to_async() once"),
+            # Last: from the first one on, each asend() looks for them.
+            *((True, hybrids, n, counted(n, "hybrid receiver")) for n in (1, 10)),
         ]
     )
 ]

@@ -1,6 +1,6 @@
 """A server for load.py: the shop under uvicorn, on one of the dispatchers.
 
-    python -m benchmarks.serve VARIANT FOLDER [RECEIVERS]
+    python -m benchmarks.serve VARIANT FOLDER RECEIVERS [--no-middleware]
 
 It writes its port when it listens, and ends with its input. RECEIVERS is how many there
 are of each kind, synchronous and asynchronous, for each of the request signals.
@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 import uvicorn
+from django.conf import settings
 from django.core.signals import request_finished, request_started
 
 from benchmarks import shop
@@ -70,7 +71,7 @@ async def answer_counts(scope, receive, send):
 
 def main() -> None:
     """Serve until the input ends."""
-    variant, folder, *receivers = sys.argv[1:]
+    variant, folder, receivers, *no_middleware = sys.argv[1:]
     shop.set_up(str(Path(folder) / "shop.sqlite3"))
     VARIANTS[variant]()
 
@@ -81,7 +82,9 @@ def main() -> None:
     Book.objects.bulk_create(
         Book(title=f"Title {number}", pages=number) for number in range(BOOKS)
     )
-    kept = connect_receivers(int(*receivers or [0]))
+    kept = connect_receivers(int(receivers))
+    if no_middleware:
+        settings.MIDDLEWARE = []
     django = get_asgi_application()
 
     async def application(scope, receive, send):

@@ -52,6 +52,7 @@ TESTS = [
     "tests/system/test_orm_save.py",
     "tests/system/test_other_signals.py",
     "tests/system/test_postgresql.py",
+    "tests/system/test_request_threads.py",
 ]
 # Of what sends signals or receives them, and has to do with a database.
 LABELS = [

@@ -160,16 +160,18 @@ def test_the_server_for_the_load(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import load
 
-    with load.serving("python", receivers=2) as url:
-        pages = []
-        for path in load.PATHS.values():
-            with urlopen(url + path) as answer:
-                pages.append(answer.read().decode())
-        with urlopen(f"{url}/counts") as answer:
-            counts = ast.literal_eval(answer.read().decode())
-    assert pages[0] == "Welcome to the shop."
-    assert pages[1].count("<li>") == 25
-    assert min(counts.values()) > 0
+    for options in load.SETUPS.values():
+        with load.serving("python", *options) as server:
+            pages = []
+            for path in load.PATHS.values():
+                with urlopen(server.url + path) as answer:
+                    pages.append(answer.read().decode())
+            with urlopen(f"{server.url}/counts") as answer:
+                counts = ast.literal_eval(answer.read().decode())
+            assert server.cpu_seconds() > 0
+        assert pages[0] == "Welcome to the shop."
+        assert [page.count("<li>") for page in pages[1:]] == [25, 25]
+        assert min(counts.values()) > 0
 
 
 def test_what_wrk_calls_a_time(monkeypatch):

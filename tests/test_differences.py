@@ -9,6 +9,7 @@ import gc
 import inspect
 import logging
 import sys
+import threading
 import traceback
 import warnings
 import weakref
@@ -20,7 +21,8 @@ from unittest import mock
 
 import django.dispatch.dispatcher
 import pytest
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import ThreadSensitiveContext, markcoroutinefunction
+from django.core.signals import request_started
 from django.dispatch import Signal
 
 import altdispatch
@@ -589,6 +591,19 @@ def test_a_receiver_that_cancels_its_sender(outcomes):
         ["second step of first", "last is cancelled", "first is cancelled"],
         ["first is cancelled", "last is cancelled"],
     )
+
+
+def test_an_asgi_request_starts_its_thread_later(outcomes):
+    def scenario():
+        async def main():
+            async with ThreadSensitiveContext():
+                before = threading.enumerate()
+                await request_started.asend(Sender, scope={})
+                return len({*threading.enumerate()} - {*before})
+
+        return asyncio.run(main())
+
+    assert outcomes(scenario) == (1, 0)
 
 
 # Names in django.dispatch.dispatcher

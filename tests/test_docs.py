@@ -321,6 +321,17 @@ def page_of(project: Reader, command: str) -> str:
     raise AssertionError("The server did not start.")
 
 
+def test_hybrid_receivers(project):
+    *modules, settings, sell, sold, listed = blocks("howto/hybrid-receivers.rst")
+    project.type("$ python manage.py startapp shop")
+    for name, code in zip(["signals", "receivers", "apps"], modules, strict=True):
+        project.write(f"shop/{name}.py", code)
+    project.add_apps(SETTINGS, settings)
+    project.write("sell.py", sell)
+    project.type(sold)
+    project.type(listed)
+
+
 def test_deploy(project):
     status, again = blocks("howto/deploy.rst")
     project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')

@@ -296,6 +296,7 @@ def test_json(tell, connect):
             "asynchronous": False,
             "dispatch_uid": None,
             "task": None,
+            "hybrid": False,
         }
     ]
 

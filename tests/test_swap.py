@@ -491,8 +491,12 @@ def test_app_installs():
     ("setting", "message"),
     [
         (True, "must be a dictionary"),
-        ({"FORCED": True}, "'FORCED' is not an option .* It has: FORCE"),
+        ({"FORCED": True}, "'FORCED' is not an option .* It has: .*FORCE"),
         ({"FORCE": "yes"}, "'FORCE' of the setting ALTDISPATCH must be True or False"),
+        (
+            {"DEFER_REQUEST_THREADS": 1},
+            "'DEFER_REQUEST_THREADS' .* must be True or Fal",
+        ),
         ({"TASK_DATABASES": ["default"]}, "from aliases of TASKS to aliases of DATAB"),
         ({"TASK_DATABASES": {"imm": "default"}}, "'imm', which is not in TASKS"),
         ({"TASK_DATABASES": {"default": "nope"}}, "'nope', which is not in DATABASES"),

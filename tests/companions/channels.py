@@ -156,15 +156,16 @@ async def refuse_later(text, **kwargs):
 
 def drive():
     User.objects.create(username="ada")
+    # Django's own receivers of request_started are alone at first.
+    alone = [asyncio.run(use()) for use in USES]
+    Group.objects.all().delete()
     for name, signal in SIGNALS.items():
         notes.listen(name, signal)
         signal.connect(async_receiver(name), weak=False)
     spoken.connect(refuse)
     spoken.connect(refuse_later)
-    return [
-        [asyncio.run(use()), notes.take(), async_notes.take()]
-        for use in (make_requests, chat, async_chat, pass_the_door)
-    ]
+    together = [[asyncio.run(use()), notes.take(), async_notes.take()] for use in USES]
+    return alone, together
 
 
 def async_receiver(name):
@@ -216,3 +217,6 @@ async def talk(url, *texts):
         answers.append(await socket.receive_from(timeout=TIMEOUT))
     await socket.disconnect(timeout=TIMEOUT)
     return answers
+
+
+USES = (make_requests, chat, async_chat, pass_the_door)

@@ -64,6 +64,26 @@ def serve_asgi() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
+async def request(path: str, hangs_up: bool = False) -> tuple[list[int], bytes]:
+    """Make a request without a server; return the status, if any, and the body."""
+    scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+    messages = iter([{"type": "http.request", "body": b""}])
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        for message in messages:
+            return message
+        await asyncio.sleep(0.01 if hangs_up else 3600)
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await get_asgi_application()(scope, receive, send)
+    statuses = [message["status"] for message in sent if "status" in message]
+    return statuses, b"".join(message.get("body", b"") for message in sent)
+
+
 @contextmanager
 def _running(serve: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
     thread = threading.Thread(target=serve)

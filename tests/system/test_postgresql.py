@@ -33,7 +33,7 @@ from django.test import AsyncClient
 from ..settings import BACKEND
 from .conftest import close_new_database, postgresql_session
 from .recording import connected
-from .serving import Client, serve_asgi, serve_wsgi
+from .serving import Client, request, serve_asgi, serve_wsgi
 from .shop.models import Customer, Tag
 
 pytestmark = [
@@ -512,3 +512,48 @@ def test_a_connection_that_is_ended_at_once(compare_served, serve, path):
     assert seen.answer == [500, 200]
     assert views(seen, "connection_created") == [1, 2]
     assert views(seen, "request_finished") == [None, None]
+
+
+@pytest.mark.parametrize("in_one_thread", [False, True])
+@pytest.mark.parametrize("checks", [False, True])
+@pytest.mark.parametrize("path", ["/echo/", "/async/echo/"])
+def test_a_connection_that_is_ended_between_requests(
+    assert_same_swapped, new_database, path, checks, in_one_thread
+):
+    """Django's own receivers of request_started clean up the thread that there is.
+
+    Requests have a thread each, unless the program has one for all of them.
+    """
+
+    async def make_requests():
+        answers = [await request(path) for _ in range(2)]
+        await sync_to_async(terminate_backends, thread_sensitive=False)("scratch")
+        answers += [await request(path) for _ in range(2)]
+        return [status for [status], _ in answers]
+
+    async def make_requests_in_one_thread():
+        async with ThreadSensitiveContext():
+            statuses = await make_requests()
+            await sync_to_async(close_new_database)()
+            return statuses
+
+    made = []
+
+    def scenario():
+        made.clear()
+        options = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": checks}
+        with new_database(**options), connected(connection_created, note):
+            make = make_requests_in_one_thread if in_one_thread else make_requests
+            statuses = asyncio.run(make())
+            for connection in made:
+                connection.inc_thread_sharing()
+                connection.close()
+            return statuses, len(made)
+
+    def note(connection, **kwargs):
+        made.append(connection)
+
+    statuses, count = assert_same_swapped(scenario)
+    is_noticed = in_one_thread and not checks
+    assert statuses == [200, 200, 500 if is_noticed else 200, 200]
+    assert count == (2 if in_one_thread else 4)

@@ -316,6 +316,8 @@ def _row(connection: Connection) -> list[str]:
         details.append(f"task ({connection.task})")
     if connection.asynchronous:
         details.append("async")
+    if connection.hybrid:
+        details.append("hybrid")
     if connection.dispatch_uid:
         details.append(f"uid {connection.dispatch_uid}")
     where = ""

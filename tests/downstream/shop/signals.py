@@ -12,6 +12,7 @@ from django.tasks import task
 
 import altdispatch
 from altdispatch import Signal, Status, receiver
+from altdispatch.hybrid import hybrid
 from altdispatch.tasks import connect_task, disconnect_task, on_commit, task_receiver
 from altdispatch.utils import Block, Sent, connected, muted, recorded
 
@@ -39,6 +40,19 @@ async def tell(**kwargs: Any) -> bytes:
     return b""
 
 
+both = hybrid(note, tell)
+hybrid(note, note)  # type: ignore[arg-type]
+
+
+@receiver(order_placed)
+@hybrid
+def log(**kwargs: Any) -> None: ...
+
+
+@log.asynchronous
+async def alog(**kwargs: Any) -> None: ...
+
+
 # The decorator leaves them what they are.
 assert_type(note(Book, number=1), int)
 
@@ -49,6 +63,8 @@ def send() -> None:
     assert_type(order_placed.has_listeners(Book), bool)
     assert_type(order_placed.send(Book, number=1), Responses)
     assert_type(order_placed.send_robust(sender=Book), Responses)
+    order_placed.connect(both)
+    order_placed.connect(log)
     order_placed.send()  # type: ignore[call-arg]
     order_placed.connect("note")  # type: ignore[arg-type]
 

@@ -1,0 +1,135 @@
+"""Call Django's own receivers of ``request_started`` without starting a thread.
+
+Under ``ASGIHandler``, each request has its own thread for synchronous code. Django
+starts it for ``reset_queries()`` and ``close_old_connections()``, which clean up the
+database connections of their thread. A new thread has none. So altdispatch calls the
+two in the event loop's thread, and the request's thread starts when something else
+needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar
+
+import asgiref.sync
+import django.utils.connection
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+
+T = TypeVar("T")
+
+#: Whether this is done: the option DEFER_REQUEST_THREADS of the setting ALTDISPATCH.
+is_on = True
+
+# What asgiref makes of the sender's context when it returns from a thread.
+_restore_context: Any = getattr(asgiref.sync, "_restore_context", None)
+
+#: Whether asgiref can tell which thread synchronous code would run in.
+KNOWS_THREADS = _restore_context is not None and all(
+    hasattr(owner, name)
+    for owner, name in (
+        (AsyncToSync, "executors"),
+        (SyncToAsync, "context_to_thread_executor"),
+        (SyncToAsync, "deadlock_context"),
+        (SyncToAsync, "thread_handler"),
+        (SyncToAsync, "thread_sensitive_context"),
+        (ThreadSensitiveContext(), "token"),
+    )
+)
+
+# The receivers, and all names that each of them uses. A function that uses others is
+# not one that does nothing without connections.
+_NAMES_USED = {
+    "reset_queries": {"connections", "all", "queries_log", "clear"},
+    "close_old_connections": {"connections", "all", "close_if_unusable_or_obsolete"},
+}
+
+
+def are_djangos_own(receivers: Any) -> bool:
+    """Return whether these only do something in a thread with database connections."""
+    return (
+        is_on
+        and KNOWS_THREADS
+        # A patched look-up may have found them in something that is read once.
+        and type(receivers) is list
+        and all(map(_is_djangos_own, receivers))
+    )
+
+
+def _is_djangos_own(receiver: Any) -> bool:
+    # Not imported here: that connects the receivers, before those of the program.
+    if not _is_written_in(sys.modules.get("django.db"), receiver):
+        return False
+    code = receiver.__code__
+    return _NAMES_USED.get(code.co_qualname) == {*code.co_names}
+
+
+async def call_without_thread(
+    function: Callable[[], T], run_in_thread: Callable[[Callable[[], T]], Awaitable[T]]
+) -> T:
+    """Call a function that calls these receivers, in a thread only if there is one.
+
+    Nothing is different for them if the thread is yet to be started, and no connections
+    can be seen from here: a new thread sees no more.
+    """
+    if not (_is_thread_to_come() and _is_without_connections()):
+        return await run_in_thread(function)
+    context = contextvars.copy_context()
+    try:
+        return function()
+    finally:
+        # As asgiref leaves the context after a thread.
+        _restore_context(context)
+        SyncToAsync.deadlock_context.set(False)
+
+
+def _is_thread_to_come() -> bool:
+    """Return whether asgiref would start a new thread for synchronous code."""
+    context: Any = SyncToAsync.thread_sensitive_context.get(None)
+    return (
+        type(context) is ThreadSensitiveContext
+        # If it has been left, asgiref may raise an error.
+        and context.token is not None
+        and context not in SyncToAsync.context_to_thread_executor
+        and not getattr(AsyncToSync.executors, "current", None)
+        and not SyncToAsync.deadlock_context.get(False)
+        # At exit, no threads are started.
+        and threading.main_thread().is_alive()
+        and _is_written_in(asgiref.sync, SyncToAsync.__call__)
+        and _is_written_in(asgiref.sync, SyncToAsync.thread_handler)
+        and not _is_being_cancelled()
+    )
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether the sender would be cancelled where it waits for the thread."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _is_without_connections() -> bool:
+    """Return whether Django's handler of connections has none to show here."""
+    handler = vars(sys.modules["django.db"])["connections"]
+    return (
+        type(handler).__module__ == "django.db.utils"
+        # Read on first use, by code of the program's.
+        and type(vars(handler).get("settings")) is dict
+        and "all" not in vars(handler)
+        and _is_written_in(django.utils.connection, type(handler).all)
+        and _is_written_in(django.utils.connection, type(handler).__iter__)
+        and not handler.all(initialized_only=True)
+    )
+
+
+def _is_written_in(module: ModuleType | None, function: Any) -> bool:
+    """Return whether a function is the module's own: what wraps it isn't."""
+    return (
+        module is not None
+        and type(function) is FunctionType
+        and function.__globals__ is vars(module)
+    )

@@ -1,0 +1,432 @@
+"""Hybrid receivers: ``send()`` calls one side, ``asend()`` awaits the other."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import threading
+from contextvars import ContextVar
+from functools import partial
+from unittest import mock
+
+import django.dispatch
+import pytest
+from asgiref.sync import ThreadSensitiveContext
+from django.core.signals import request_started
+from django.test import override_settings
+
+from altdispatch.hybrid import hybrid
+from altdispatch.listing import list_signals
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
+from altdispatch.utils import muted, recorded
+
+spoken = django.dispatch.Signal()
+
+
+class Sender:
+    pass
+
+
+@hybrid
+def receiver(**kwargs):
+    """Say which side it is."""
+    return "called"
+
+
+@receiver.asynchronous
+async def receiver(**kwargs):
+    return "awaited"
+
+
+class Holder:
+    @hybrid
+    def method(self, **kwargs):
+        return "called", self
+
+    @method.asynchronous
+    async def method(self, **kwargs):
+        return "awaited", self
+
+    @classmethod
+    @hybrid
+    def of_class(cls, **kwargs):
+        return "called", cls
+
+
+def asend(signal, method="asend"):
+    async def send():
+        return await getattr(signal, method)(Sender)
+
+    return asyncio.run(send())
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "caching"])
+def signal(Signal, request):
+    """A signal of altdispatch's, of each implementation."""
+    return Signal(use_caching=request.param)
+
+
+def test_sides(signal):
+    signal.connect(receiver, sender=Sender)
+    called, awaited = [(receiver, "called")], [(receiver, "awaited")]
+    assert signal.send(Sender) == signal.send_robust(Sender) == called
+    assert asend(signal) == asend(signal, "asend_robust") == awaited
+
+
+def test_sides_as_arguments(signal):
+    async def side(**kwargs):
+        return kwargs
+
+    both = hybrid(receiver, side)
+    signal.connect(both)
+    assert asend(signal) == [(both, {"signal": signal, "sender": Sender})]
+
+
+@pytest.mark.usefixtures("swapped")
+def test_sides_when_swapped():
+    spoken.connect(receiver)
+    try:
+        assert spoken.send(Sender) == [(receiver, "called")]
+        assert asend(spoken) == [(receiver, "awaited")]
+    finally:
+        spoken.disconnect(receiver)
+
+
+def test_it_is_its_synchronous_side_on_stock_django():
+    signal = django.dispatch.Signal()
+    signal.connect(receiver)
+    assert signal.send(Sender) == asend(signal) == [(receiver, "called")]
+
+
+def test_it_looks_like_its_synchronous_side():
+    assert receiver(anything=1) == "called"
+    assert receiver.__name__ == "receiver"
+    assert inspect.getdoc(receiver) == "Say which side it is."
+    assert str(inspect.signature(receiver)) == "(**kwargs)"
+    assert not inspect.iscoroutinefunction(receiver)
+
+
+# Its place among the others
+
+
+def note(notes, name):
+    def receive(**kwargs):
+        notes.append(name)
+        return name
+
+    return receive
+
+
+def note_asynchronously(notes, name):
+    async def receive(**kwargs):
+        notes.append(name)
+        await asyncio.sleep(0)
+        return name
+
+    return receive
+
+
+@pytest.mark.parametrize("robust", [False, True])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        "hybrid sync",
+        "sync hybrid",
+        "sync hybrid sync sync hybrid hybrid sync",
+        "async hybrid sync",
+        "hybrid async sync async hybrid",
+    ],
+)
+def test_order(assert_same, kinds, robust):
+    """Receivers are called, and their responses returned, in the order of Django."""
+
+    def scenario(Signal):
+        notes, receivers = [], []
+        for place, kind in enumerate(kinds.split()):
+            name = f"{kind} {place}"
+            both = note(notes, name), note_asynchronously(notes, name)
+            made = {"sync": both[0], "async": both[1], "hybrid": hybrid(*both)}
+            receivers.append(made[kind])
+        signal = Signal()
+        for each in receivers:
+            signal.connect(each)
+        responses = asend(signal, "asend_robust" if robust else "asend")
+        if not SYNC_RECEIVERS_FIRST:
+            # At the same time as the others.
+            notes = [name for name in notes if "async" not in name]
+        return notes, [response for _, response in responses]
+
+    assert_same(scenario)
+
+
+def test_threads(signal):
+    async def side(**kwargs):
+        return threading.get_ident()
+
+    def in_thread(**kwargs):
+        return threading.get_ident()
+
+    both = hybrid(in_thread, side)
+    for each in (in_thread, both, receiver):
+        signal.connect(each)
+    (_, thread), (_, own), _ = asend(signal)
+    assert own == threading.get_ident() != thread
+
+
+def test_one_without_an_asynchronous_side(signal):
+    both = hybrid(lambda **kwargs: threading.get_ident())
+    signal.connect(both)
+    ((_, thread),) = asend(signal)
+    assert thread != threading.get_ident()
+
+
+def test_a_side_that_is_set_later(signal):
+    both = hybrid(lambda **kwargs: "called")
+    signal.connect(both)
+    assert asend(signal) == [(both, "called")]
+
+    async def side(**kwargs):
+        return "awaited"
+
+    assert both.asynchronous(side) is both
+    assert asend(signal) == [(both, "awaited")]
+
+
+@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="each kind has its own context")
+def test_context_variables(signal):
+    variable = ContextVar("variable", default="")
+
+    async def side(**kwargs):
+        variable.set(variable.get() + "hybrid ")
+
+    def in_thread(**kwargs):
+        variable.set(variable.get() + "thread ")
+
+    both = hybrid(in_thread, side)
+
+    async def send():
+        await signal.asend(Sender)
+        return variable.get()
+
+    for each in (both, in_thread):
+        signal.connect(each)
+    assert asyncio.run(send()) == "hybrid thread "
+
+
+def test_the_thread_of_a_request_is_deferred(swapped):
+    """Django's own receivers of ``request_started`` are called before it."""
+
+    async def send():
+        async with ThreadSensitiveContext():
+            before = threading.active_count()
+            responses = await request_started.asend(Sender, scope={})
+            return responses[-1], threading.active_count() - before
+
+    request_started.connect(receiver)
+    try:
+        assert asyncio.run(send()) == ((receiver, "awaited"), 0)
+    finally:
+        request_started.disconnect(receiver)
+
+
+def wrapped(**kwargs):
+    return receiver(**kwargs)
+
+
+@pytest.mark.parametrize("found", [([wrapped], []), ((receiver,), ())])
+def test_a_patched_look_up(signal, found):
+    """Agents wrap receivers; what isn't a list may be read once only."""
+    signal.connect(receiver)
+    with mock.patch.object(type(signal), "_live_receivers", return_value=found):
+        assert asend(signal) == [(found[0][0], "called")]
+
+
+# Errors
+
+
+def failing():
+    def fail(**kwargs):
+        raise LookupError("called")
+
+    async def afail(**kwargs):
+        raise LookupError("awaited")
+
+    return hybrid(fail, afail)
+
+
+def test_an_error_ends_the_send(signal):
+    notes = []
+    first, last = note(notes, "first"), note(notes, "last")
+    both = failing()
+    for each in (first, both, last):
+        signal.connect(each)
+    with pytest.raises(LookupError, match="awaited"):
+        asend(signal)
+    assert notes == ["first"]
+
+
+def test_a_robust_send(signal, caplog):
+    last = note([], "last")
+    both = failing()
+    for each in (both, last):
+        signal.connect(each)
+    (_, error), (_, response) = asend(signal, "asend_robust")
+    assert (type(error), str(error), response) == (LookupError, "awaited", "last")
+    (record,) = caplog.records
+    assert record.name == "django.dispatch"
+    assert "failing.<locals>.fail" in record.getMessage()
+    assert record.exc_info[1] is error
+
+
+def test_what_is_no_exception_is_raised(signal):
+    async def leave(**kwargs):
+        raise SystemExit
+
+    both = hybrid(receiver, leave)
+    signal.connect(both)
+    with pytest.raises(SystemExit):
+        asend(signal, "asend_robust")
+
+
+@pytest.mark.parametrize("wrong", [None, note_asynchronously([], "")])
+def test_what_is_no_synchronous_side(wrong):
+    with pytest.raises(TypeError, match="is not a synchronous receiver"):
+        hybrid(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["text", note([], ""), receiver])
+def test_what_is_no_asynchronous_side(wrong):
+    with pytest.raises(TypeError, match="is not a coroutine function"):
+        hybrid(receiver, wrong)
+
+
+def test_a_second_asynchronous_side():
+    with pytest.raises(TypeError, match="has an asynchronous side already"):
+        receiver.asynchronous(note_asynchronously([], ""))
+
+
+# Connections
+
+
+@pytest.fixture(params=["ours", "stock"])
+def any_signal(request, Signal):
+    """A signal of altdispatch's, and one of Django's."""
+    return (Signal if request.param == "ours" else django.dispatch.Signal)()
+
+
+def test_it_is_connected_weakly(any_signal):
+    both = hybrid(partial(receiver))
+    any_signal.connect(both)
+    assert any_signal.has_listeners()
+    del both
+    gc.collect()
+    assert not any_signal.has_listeners()
+
+
+def test_it_is_connected_once(any_signal):
+    any_signal.connect(receiver)
+    any_signal.connect(receiver)
+    assert len(any_signal.receivers) == 1
+    assert any_signal.disconnect(receiver)
+    assert any_signal.receivers == []
+
+
+def test_dispatch_uid(any_signal):
+    any_signal.connect(receiver, dispatch_uid="a uid")
+    any_signal.connect(receiver, dispatch_uid="another")
+    assert len(any_signal.send(Sender)) == 2
+    assert any_signal.disconnect(dispatch_uid="a uid")
+    assert len(asend(any_signal)) == 1
+    assert len(any_signal.send(Sender)) == 1
+
+
+def test_a_method(signal):
+    holder = Holder()
+    signal.connect(holder.method)
+    signal.connect(holder.method)
+    assert signal.send(Sender) == [(holder.method, ("called", holder))]
+    assert asend(signal) == [(holder.method, ("awaited", holder))]
+    assert signal.disconnect(holder.method)
+    assert not signal.has_listeners(Sender)
+
+
+def test_a_method_of_an_object_that_dies(any_signal):
+    holder = Holder()
+    any_signal.connect(holder.method)
+    del holder
+    gc.collect()
+    assert asend(any_signal) == any_signal.send(Sender) == []
+
+
+def test_a_method_of_a_class(signal):
+    signal.connect(Holder.of_class)
+    assert Holder.method is vars(Holder)["method"]
+    assert (
+        signal.send(Sender) == asend(signal) == [(Holder.of_class, ("called", Holder))]
+    )
+
+
+@pytest.mark.parametrize("is_fit", [True, False])
+def test_the_check_of_arguments(any_signal, is_fit):
+    both = receiver if is_fit else hybrid(lambda sender: None)
+    with override_settings(DEBUG=True):
+        if is_fit:
+            any_signal.connect(both)
+            any_signal.connect(Holder().method)
+        else:
+            with pytest.raises(ValueError, match="must accept keyword arguments"):
+                any_signal.connect(both)
+
+
+# What knows it
+
+
+def test_muted(signal):
+    signal.connect(receiver)
+    holder = Holder()
+    signal.connect(holder.method)
+    with muted(signal, receivers=[receiver, holder.method]):
+        assert asend(signal) == signal.send(Sender) == []
+    with muted(signal, receivers=[receiver.__wrapped__]):
+        assert asend(signal) == [(holder.method, ("awaited", holder))]
+
+
+def test_recorded(signal):
+    signal.connect(receiver)
+    with recorded(signal) as sends:
+        signal.send(Sender)
+        asend(signal)
+    assert [sent.answers for sent in sends] == [
+        [(receiver, "called")],
+        [(receiver, "awaited")],
+    ]
+
+
+def test_listed():
+    holder = Holder()
+    plain = note([], "")
+    for each in (receiver, holder.method, plain):
+        spoken.connect(each)
+    try:
+        (found,) = (s for s in list_signals() if s.name == f"{__name__}.spoken")
+    finally:
+        for each in (receiver, holder.method, plain):
+            spoken.disconnect(each)
+    assert [(c.receiver, c.file, c.hybrid) for c in found.connections] == [
+        (f"{__name__}.receiver", __file__, True),
+        (f"{__name__}.Holder.method", __file__, True),
+        (f"{__name__}.note.<locals>.receive", __file__, False),
+    ]
+
+
+def test_sends_look_for_none_before_there_is_one(run_python):
+    program = """
+        from altdispatch import dispatcher
+        from altdispatch.hybrid import hybrid
+
+        print(dispatcher.call_synchronous is dispatcher.call_in_thread)
+        hybrid(print)
+        print(dispatcher.call_synchronous is dispatcher.call_in_thread)
+    """
+    assert run_python(program).split() == ["True", "False"]
