@@ -17,12 +17,22 @@ class AltdispatchConfig(AppConfig):
         from . import checks, lost  # noqa: F401
 
         lost.watch()
-        install(force=get_options()["FORCE"])
+        options = get_options()
+        install(force=options["FORCE"])
+        if options["MONITORING"]:
+            # Slow to import, and rarely wanted.
+            from . import monitoring
+
+            monitoring.enable()
 
 
 def get_options() -> dict[str, Any]:
     """Return the options of the setting ``ALTDISPATCH``, or say what is wrong."""
-    options: dict[str, Any] = {"FORCE": False, "TASK_DATABASES": {}}
+    options: dict[str, Any] = {
+        "FORCE": False,
+        "MONITORING": False,
+        "TASK_DATABASES": {},
+    }
     given = getattr(settings, "ALTDISPATCH", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured("The setting ALTDISPATCH must be a dictionary.")
@@ -32,9 +42,9 @@ def get_options() -> dict[str, Any]:
                 f"{name!r} is not an option of the setting ALTDISPATCH. "
                 f"It has: {', '.join(options)}."
             )
-        if name == "FORCE" and not isinstance(value, bool):
+        if name in ("FORCE", "MONITORING") and not isinstance(value, bool):
             raise ImproperlyConfigured(
-                "The option 'FORCE' of the setting ALTDISPATCH must be True or False."
+                f"The option {name!r} of the setting ALTDISPATCH must be True or False."
             )
         if name == "TASK_DATABASES":
             _check_task_databases(value)

@@ -52,13 +52,13 @@ class ReceiverStats:
         calls
             How often it was called.
         errors
-            How many of the calls ended in an exception, of any type: a ``CancelledError``
-            is one.
+            How many of the calls ended in an exception, of any type: a
+            ``CancelledError`` is one.
         total, longest
             The seconds that all calls took together, and the longest of them.
         own
-            The seconds of ``total`` in which no other receiver ran that was called inside
-            this one.
+            The seconds of ``total`` in which no other receiver ran that was called
+            inside this one.
         buckets
             How many calls took less than so many seconds, and at least half as many:
             pairs of the upper bound, a power of two of a nanosecond, and the count. The
@@ -111,8 +111,8 @@ class SignalStats:
     Attributes:
 
         name
-            That under which the signal can be imported; the name of its class if there is
-            none. Several signals may have the same one.
+            That under which the signal can be imported; the name of its class if there
+            is none. Several signals may have the same one.
         sends
             How often it was sent, by any of the four methods.
         unheard
@@ -218,9 +218,9 @@ def subscribe(
 ) -> Subscription:
     """Have ``function`` called with a ``Call`` after each slow call of a receiver.
 
-    It is called in the thread and in the context (``contextvars``) that the receiver was
-    called in, right after that has returned or raised, before the next receiver is called.
-    What it sends isn't watched. An ``Exception`` that it raises is logged to the logger
+    It is called in the thread and in the context (``contextvars``) that the receiver
+    was called in, right after that has returned or raised, before the next receiver is
+    called. What it sends isn't watched. An ``Exception`` that it raises is logged to the logger
     ``altdispatch``, and not raised.
 
     Arguments:

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from .naming import dotted, find_function, name_signals, stored, unwrap
 from .tasks import task_receiver_of
 
-#: The numbers in a row's counts, all times in nanoseconds: of calls, of those that raised
-#: an error, their total time, the longest, the time without receivers that were called
-#: inside, and for each power of two how many calls took less than that, and at least half
-#: of it.
+#: The numbers in a row's counts, all times in nanoseconds: of calls, of those that
+#: raised an error, their total time, the longest, the time without receivers that were
+#: called inside, and for each power of two how many calls took less than that, and at
+#: least half of it.
 CALLS, ERRORS, TOTAL, LONGEST, OWN, BUCKETS = range(6)
 MOST_BUCKETS = 48
 
@@ -123,13 +123,14 @@ def find_receiver(signal: Any, receiver: Any) -> ReceiverRow:
 def find_counts(signal: Any, receiver: Any) -> tuple[Any, Any, memoryview]:
     """Return what compiled code keeps of a row, as long as the references live.
 
-    They are to the signal, and to the receiver, or the function of a method; where it is
-    the signal's own row that is asked for, ``receiver`` is the signal.
+    They are to the signal, and to the receiver, or the function of a method. For the
+    row of the signal itself, ``receiver`` is the signal.
     """
     signal_row = find_signal(signal)
     if receiver is signal:
         return signal_row.subject, signal_row.subject, signal_row.counts
     row = find_receiver(signal, receiver)
+    known: Any
     try:
         known = weakref.ref(
             receiver.__func__ if type(receiver) is MethodType else receiver

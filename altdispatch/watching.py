@@ -209,7 +209,7 @@ def watch_coroutine(signal: Any, sender: Any, receiver: Any, awaitable: Any) -> 
     """
     if type(awaitable) is not CoroutineType or is_silent.get():
         return awaitable
-    watched = _watch(signal, sender, receiver, _Unstarted(awaitable))
+    watched: Any = _watch(signal, sender, receiver, _Unstarted(awaitable))
     watched.__name__ = awaitable.__name__
     watched.__qualname__ = awaitable.__qualname__
     return watched
