@@ -76,6 +76,8 @@ def switch() -> None:
             find_counts if dispatcher.is_watched else None,
             find_strand if has_strands else None,
             subscribers.limit,
+            report,
+            is_silent,
         )
 
 
