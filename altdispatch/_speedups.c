@@ -152,6 +152,7 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
                   PyObject *names, int robust)
 {
     PyObject *found = call_replacement(state, args[0], args[1]);
+    size_t offset_flag = flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *lists[2];
     PyObject *responses = NULL;
     if (found != NULL && !get_lists(found, lists)) {
@@ -162,10 +163,11 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
     }
     else if (found != NULL) {
         Py_DECREF(found);
-        responses =
-            call_all(state, lists[0], args,
-                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust,
-                     PyList_GET_SIZE(lists[0]) != 0 || PyList_GET_SIZE(lists[1]) != 0);
+        int is_heard = PyList_GET_SIZE(lists[0]) != 0 || PyList_GET_SIZE(lists[1]) != 0;
+        responses = state->owned.find_counts == NULL
+                        ? call_all(state, lists[0], args, offset_flag, names, robust)
+                        : call_all_watched(state, lists[0], args, offset_flag, names,
+                                           robust, is_heard);
         /* Only now: a receiver may have edited the list. */
         if (responses != NULL && PyList_GET_SIZE(lists[1]) != 0
             && add_asynchronous(state, args, names, lists[1], responses, robust) < 0) {
@@ -199,9 +201,12 @@ dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
         clear_living(&living);
     }
     else if (result == FOUND) {
+        size_t offset_flag = flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET;
         living.lists[0] =
-            call_all(state, living.lists[0], args,
-                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust, 1);
+            state->owned.find_counts == NULL
+                ? call_all(state, living.lists[0], args, offset_flag, names, robust)
+                : call_all_watched(state, living.lists[0], args, offset_flag, names,
+                                   robust, 1);
         Py_LeaveRecursiveCall();
     }
     return living.lists[0];

@@ -139,15 +139,18 @@ call_each(module_state *state, PyObject *receivers, PyObject *const *arguments,
     return responses;
 }
 
-/* Do that, and count the send if it's watched: whether there is anybody to call may be
- * known otherwise than by the list. */
-static inline PyObject *
+static PyObject *
 call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
-         size_t offset_flag, PyObject *names, int robust, int is_heard)
+         size_t offset_flag, PyObject *names, int robust)
 {
-    if (state->owned.find_counts == NULL) {
-        return call_each(state, receivers, arguments, offset_flag, names, robust, 0);
-    }
+    return call_each(state, receivers, arguments, offset_flag, names, robust, 0);
+}
+
+/* Do that while monitoring is on, and count the send. */
+static PyObject *
+call_all_watched(module_state *state, PyObject *receivers, PyObject *const *arguments,
+                 size_t offset_flag, PyObject *names, int robust, int is_heard)
+{
     int is_watched = count_send(state, arguments[0], is_heard);
     if (is_watched < 0) {
         Py_DECREF(receivers);

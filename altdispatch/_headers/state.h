@@ -14,7 +14,7 @@ typedef struct {
 
 #define CALL_SITES 64 /* powers of two */
 #define KNOWN_TYPES 16
-#define ROWS 128
+#define ROWS 1024
 
 /* What is known of a class of signals: see find_kind(). */
 typedef enum {
