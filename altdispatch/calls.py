@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
 from typing import Any
@@ -149,8 +149,10 @@ def report(
         error,
         is_async,
     )
-    token = is_silent.set(True)
-    try:
-        subscribers.tell(call)
-    finally:
-        is_silent.reset(token)
+    # In a copy, which nothing has to be set back in if this is interrupted.
+    copy_context().run(_tell, call)
+
+
+def _tell(call: Call) -> None:
+    is_silent.set(True)
+    subscribers.tell(call)

@@ -218,10 +218,10 @@ def subscribe(
 ) -> Subscription:
     """Have ``function`` called with a ``Call`` after each slow call of a receiver.
 
-    It is called in the thread and in the context (``contextvars``) that the receiver
-    was called in, right after that has returned or raised, before the next receiver is
-    called. What it sends isn't watched. An ``Exception`` that it raises is logged to the logger
-    ``altdispatch``, and not raised.
+    It is called in the thread that called the receiver, in a copy of the same context
+    (``contextvars``), right after that has returned or raised, before the next receiver
+    is called. What it sends isn't watched. An ``Exception`` that it raises is logged to
+    the logger ``altdispatch``, and not raised.
 
     Arguments:
 

@@ -20,7 +20,7 @@ from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from django.core.signals import setting_changed
 from django.test import override_settings
 
-from altdispatch import dispatcher, monitoring, rows
+from altdispatch import dispatcher, monitoring, rows, together
 from altdispatch.tasks import on_commit
 
 from .implementations import COUNTS_REFERENCES
@@ -164,9 +164,9 @@ def test_times(signal, way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("inner_way", WAYS)
 @pytest.mark.parametrize("is_async", [False, True])
-def test_own_time(signal, Signal, way, inner_way, is_async):
+def test_own_time(Signal, way, inner_way, is_async):
     """It's without receivers that are called inside, however these are called."""
-    inner = Signal()
+    signal, inner = Signal(), Signal()
     inner.connect(slow)
     inner.connect(waiting)
 
@@ -187,9 +187,13 @@ def test_own_time(signal, Signal, way, inner_way, is_async):
     signal.connect(outer_async if is_async else outer)
     send(way, signal)
     (stats,) = stats_of(signal).receivers
-    least_inside = 0.0 if is_async and not inner_way.startswith("a") else 0.02
-    if sys.gettrace() is None and least_inside:
-        assert stats.total - stats.own >= 0.019
+    # What a receiver waits for in another thread is its own time.
+    inside = 0.02
+    if is_async and not inner_way.startswith("a"):
+        inside = 0
+    elif inner_way.startswith("a") and not is_async:
+        inside = 0.01
+    assert stats.total - stats.own >= inside * 0.99
     assert 0.002 <= stats.own <= stats.total
     assert counted(inner)[2] == {"slow": (1, 0), "waiting": (1, 0)}
 
@@ -211,7 +215,7 @@ def test_own_time_of_receivers_that_wait_at_the_same_time(signal, Signal):
     signal.connect(second)
     asyncio.run(signal.asend(Sender))
     stats = {each.name.rpartition(".")[2]: each for each in stats_of(signal).receivers}
-    assert stats["first"].total - stats["first"].own == pytest.approx(0.01, abs=0.005)
+    assert stats["first"].total - stats["first"].own >= 0.0099
     assert stats["second"].own == stats["second"].total
 
 
@@ -515,7 +519,8 @@ def test_error_of_a_subscriber_is_logged(signal, caplog, way, receiver):
 @pytest.mark.parametrize("inner_way", WAYS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("receiver", [plain, waiting])
-def test_what_a_subscriber_sends_is_not_watched(signal, way, inner_way, receiver):
+def test_what_a_subscriber_sends_is_not_watched(Signal, way, inner_way, receiver):
+    signal = Signal()
     signal.connect(receiver)
     calls = []
 
@@ -562,26 +567,38 @@ def test_interrupts_come_out_of_the_send(signal, way):
     class Interrupt(BaseException):
         pass
 
+    state = SimpleNamespace(is_armed=False)
+
     def interrupt(number, frame):
-        raise Interrupt
+        if state.is_armed:
+            state.is_armed = False
+            raise Interrupt
+
+    def send_until_interrupted():
+        state.is_armed = True
+        while state.is_armed:
+            getattr(signal, way)(Sender)
 
     signal.connect(plain)
     signal.connect(failing if way == "send_robust" else plain, dispatch_uid="again")
     before = os_signal.signal(os_signal.SIGALRM, interrupt)
     logging.getLogger("django.dispatch").disabled = True
     interrupted = 0
+    # Callbacks of weak references would swallow it.
+    gc.collect()
+    gc.disable()
     try:
         with monitoring.subscribe(lambda call: call.receiver_name, slower_than=0):
-            for number in range(300):
-                os_signal.setitimer(os_signal.ITIMER_REAL, 0.0001 + number % 50 / 1e6)
+            os_signal.setitimer(os_signal.ITIMER_REAL, 0.001, 0.00037)
+            for _ in range(300):
                 try:
-                    while True:
-                        getattr(signal, way)(Sender)
+                    send_until_interrupted()
                 except Interrupt:
                     interrupted += 1
     finally:
         os_signal.setitimer(os_signal.ITIMER_REAL, 0)
         os_signal.signal(os_signal.SIGALRM, before)
+        gc.enable()
         logging.getLogger("django.dispatch").disabled = False
     assert interrupted == 300
     monitoring.reset()
@@ -643,7 +660,10 @@ def test_threads(signal):
 def test_setting(monkeypatch):
     monitoring.disable()
     apps = ["altdispatch"]
-    with override_settings(ALTDISPATCH={"MONITORING": True}, INSTALLED_APPS=apps):
+    with (
+        override_settings(ALTDISPATCH={"MONITORING": True}),
+        override_settings(INSTALLED_APPS=apps),
+    ):
         assert monitoring.is_enabled()
 
 
@@ -654,6 +674,7 @@ def test_setting(monkeypatch):
 @pytest.mark.parametrize("receiver", [failing, failing_async])
 def test_traceback_is_as_without(Signal, way, receiver):
     def names(is_on):
+        together._left_to_django.clear()
         (monitoring.enable if is_on else monitoring.disable)()
         signal = Signal()
         signal.connect(receiver)
@@ -665,7 +686,7 @@ def test_traceback_is_as_without(Signal, way, receiver):
         while traceback is not None:
             found.append(traceback.tb_frame.f_code.co_name)
             traceback = traceback.tb_next
-        return found, error.__context__
+        return found, repr(error.__context__)
 
     assert names(True) == names(False)
 
