@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_BOUNDS = tuple(2**n / 1e9 for n in range(rows.MOST_BUCKETS))
+
+
 @dataclass(frozen=True)
 class ReceiverStats:
     """What was counted of a receiver of a signal.
@@ -282,8 +285,5 @@ def _sum_up_receiver(row: rows.ReceiverRow) -> ReceiverStats:
         counts[rows.TOTAL] / 1e9,
         counts[rows.LONGEST] / 1e9,
         counts[rows.OWN] / 1e9,
-        tuple(
-            (2**power / 1e9, count)
-            for power, count in enumerate(counts[rows.BUCKETS :])
-        ),
+        tuple(zip(_BOUNDS, counts[rows.BUCKETS :], strict=True)),
     )

@@ -23,7 +23,9 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th, td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere;
+  white-space: normal; }
 .wide { overflow-x: auto; }
 .bar { height: .4rem; background: var(--bar); border-radius: .2rem; }
 .call { position: absolute; height: 1.1rem; min-width: 2px; background: var(--bar);

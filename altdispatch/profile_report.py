@@ -30,8 +30,8 @@ def list_receivers(found: Profile) -> list[list[str]]:
         for receiver in signal["receivers"]
     ]
     receivers.sort(key=lambda each: each[1]["own"], reverse=True)
-    head = ["", "own", "total", "calls", "median", "99 %", "longest", "errors", ""]
-    return [head] + [
+    head = ["receiver", "own", "total", "calls", "median", "99 %", "longest", "errors"]
+    return [[*head, "signal"]] + [
         [
             receiver["name"],
             format_time(receiver["own"] / found.times),
@@ -55,7 +55,7 @@ def list_sends(found: Profile) -> list[list[str]]:
         counts = signal["sends"], signal["unheard"], calls
         return [signal["name"], *(_format_count(each / found.times) for each in counts)]
 
-    head = ["", "sent", "to nobody", "receivers called"]
+    head = ["signal", "sent", "to nobody", "receivers called"]
     return [head, *(sum_up(signal) for signal in found.signals)]
 
 
@@ -69,10 +69,10 @@ def give_verdict(found: Profile) -> str:
         f"{format_time(saved)} of {format_time(whole)}, {saved / whole:.1%} "
         f"(95 %: {format_time(least)} to {format_time(most)})"
     )
+    if found.times < FEWEST or least <= 0 <= most:
+        return f"Not worth it here: no difference can be measured, {measured}."
     if most < 0:
         return f"Not worth it here: altdispatch loses {measured.replace('-', '')}."
-    if found.times < FEWEST or least <= 0:
-        return f"Not worth it here: no difference can be measured, {measured}."
     if saved < whole / 100:
         return f"Not worth it here: altdispatch saves {measured}."
     return f"Worth it here: altdispatch saves {measured}."
