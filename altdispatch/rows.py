@@ -7,11 +7,11 @@ and no row keeps a signal or a receiver alive.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import CodeType, MethodType
 from typing import Any, TypeVar
+from weakref import ref  # Programs and tests replace it in its module.
 
 from .naming import dotted, find_function, name_signals, stored, unwrap
 from .tasks import task_receiver_of
@@ -47,7 +47,7 @@ class Row:
 
     def __init__(self, subject: Any, table: dict[int, Any]) -> None:
         forget = partial(_forget, table, id(subject))
-        self.subject: Callable[[], Any] = weakref.ref(subject, forget)
+        self.subject: Callable[[], Any] = ref(subject, forget)
         self.counts = make_numbers(BUCKETS + MOST_BUCKETS)
 
 
@@ -132,9 +132,7 @@ def find_counts(signal: Any, receiver: Any) -> tuple[Any, Any, memoryview]:
     row = find_receiver(signal, receiver)
     known: Any
     try:
-        known = weakref.ref(
-            receiver.__func__ if type(receiver) is MethodType else receiver
-        )
+        known = ref(receiver.__func__ if type(receiver) is MethodType else receiver)
     except TypeError:
         # What can't be referred to is looked up here each time.
         known = row.subject
