@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -43,15 +44,30 @@ def chromium(theme: str) -> Iterator[Chrome]:
         browser.quit()
 
 
-def find(browser: Chrome, selector: str) -> WebElement:
-    """Return an element of the toolbar, as soon as the user sees it."""
+def find(browser: Chrome, selector: str, text: str = "") -> WebElement:
+    """Return an element of the toolbar with a text, as soon as the user sees it."""
 
     def see(browser: Chrome) -> WebElement | None:
         root = browser.find_element(By.ID, "djDebugRoot").shadow_root
-        found = root.find_elements(By.CSS_SELECTOR, selector)
-        return next((each for each in found if each.is_displayed()), None)
+        for each in root.find_elements(By.CSS_SELECTOR, selector):
+            if each.is_displayed() and text in each.text:
+                return each
+        return None
 
-    return WebDriverWait(browser, TIME_LIMIT).until(see)
+    wait = WebDriverWait(
+        browser, TIME_LIMIT, ignored_exceptions=[StaleElementReferenceException]
+    )
+    return wait.until(see)
+
+
+def click(browser: Chrome, selector: str, text: str = "", button: str = "") -> None:
+    """Click on an element, or a button in it; again, if it's just being replaced."""
+    while True:
+        with suppress(StaleElementReferenceException):
+            found = find(browser, selector, text)
+            if button:
+                found = found.find_element(By.CSS_SELECTOR, button)
+            return found.click()
 
 
 def open_panel(browser: Chrome, shop: str) -> WebElement:
@@ -60,11 +76,11 @@ def open_panel(browser: Chrome, shop: str) -> WebElement:
     browser.find_element(By.NAME, "customer").send_keys("a@example.com")
     browser.find_element(By.XPATH, "//button[text()='Order']").click()
     # The page of the book is back. The history has the order.
-    find(browser, "a.HistoryPanel").click()
+    click(browser, "a.HistoryPanel")
     page = find(browser, "#djDebug").get_attribute("data-request-id")
-    find(browser, "#djdtHistoryRequests tr:nth-child(2) .switchHistory").click()
+    click(browser, "#djdtHistoryRequests tr", "POST", ".switchHistory")
     find(browser, f"#djDebug:not([data-request-id='{page}'])")
-    find(browser, "a.ReceiversPanel").click()
+    click(browser, "a.ReceiversPanel")
     find(browser, "#ReceiversPanel table")
     return find(browser, "#ReceiversPanel")
 

@@ -56,15 +56,20 @@ def shop(tmp_path_factory):
         yield shop
 
 
-@pytest.fixture(params=THEMES)
+@pytest.fixture(scope="module", params=THEMES)
 def theme(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser(theme):
     with chromium(theme) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def panel(browser, shop):
+    return open_panel(browser, shop)
 
 
 def luminance(color):
@@ -84,8 +89,7 @@ def contrast(one, other):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_the_panel(shop, browser, theme):
-    panel = open_panel(browser, shop)
+def test_the_panel(browser, panel):
     bars = browser.execute_script(BARS, panel)
     *_, table = panel.find_elements(By.TAG_NAME, "table")
     rows = [
@@ -117,8 +121,8 @@ def test_the_panel(shop, browser, theme):
     assert warehouse[2] == "orders.receivers.tell_warehouse (asynchronous)"
 
 
-def test_its_colors(shop, browser, theme):
-    texts, bars = browser.execute_script(COLORS, open_panel(browser, shop))
+def test_its_colors(browser, panel, theme):
+    texts, bars = browser.execute_script(COLORS, panel)
     for color, background in (*texts, *bars):
         assert contrast(color, background) > 4.5
     _, background_of_cells = texts[-1]

@@ -5,12 +5,14 @@ It runs in a process of its own, as the SDK patches Django for good.
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import datetime
 
 import pytest
 
-THRESHOLD = 0.005
+# In seconds, longer than a busy machine keeps a thread waiting.
+THRESHOLD = 0.1
 # How far two clocks may be apart, in seconds.
 TOLERANCE = 0.001
 
@@ -133,8 +135,13 @@ def test_spans(seen):
         assert span["data"]["signal"] == "__main__.ordered"
         assert span["parent_span_id"] == order["contexts"]["trace"]["span_id"]
     start, end, *_ = times
-    assert seconds(slow["start_timestamp"]) == pytest.approx(start, abs=TOLERANCE)
-    assert seconds(slow["timestamp"]) == pytest.approx(end, abs=TOLERANCE)
+    moments = [
+        *(seconds(order["start_timestamp"]), seconds(slow["start_timestamp"]), start),
+        *(end, seconds(slow["timestamp"]), seconds(failed["start_timestamp"])),
+        *(seconds(failed["timestamp"]), seconds(order["timestamp"])),
+    ]
+    for earlier, later in itertools.pairwise(moments):
+        assert later > earlier - TOLERANCE
     assert slow.get("status") is None
     assert failed["status"] == "internal_error"
     # In the span of the view.
