@@ -56,7 +56,7 @@ deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has 
 companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
 
-contrib: $(VENV)/with-contrib-test ## show monitoring in other packages and in Chromium: [ARGS="-k sentry"]
+contrib: $(VENV)/with-contrib-test ## test what monitoring shows in other packages, and in Chromium: [ARGS="-k sentry"]
 	$(PYTEST) tests/contrib $(ARGS)
 
 delivery: $(VENV)/with-delivery ## kill processes, and count tasks: [ARGS="--orders 400 --kills 10 sqlite postgresql"]
