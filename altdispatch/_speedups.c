@@ -10,6 +10,7 @@
 #include "_headers/compat.h"
 #include "_headers/guard.h"
 #include "_headers/method.h"
+#include "_headers/monitoring.h"
 #include "_headers/receivers.h"
 #include "_headers/stack.h"
 #include "_headers/state.h"
@@ -151,17 +152,22 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
                   PyObject *names, int robust)
 {
     PyObject *found = call_replacement(state, args[0], args[1]);
+    size_t offset_flag = flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *lists[2];
     PyObject *responses = NULL;
     if (found != NULL && !get_lists(found, lists)) {
-        responses = call_found(state, args, names, found, robust);
+        if (state->owned.find_counts == NULL || count_send(state, args[0], 1) >= 0) {
+            responses = call_found(state, args, names, found, robust);
+        }
         Py_DECREF(found);
     }
     else if (found != NULL) {
         Py_DECREF(found);
-        responses =
-            call_all(state, lists[0], args,
-                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+        int is_heard = PyList_GET_SIZE(lists[0]) != 0 || PyList_GET_SIZE(lists[1]) != 0;
+        responses = state->owned.find_counts == NULL
+                        ? call_all(state, lists[0], args, offset_flag, names, robust)
+                        : call_all_watched(state, lists[0], args, offset_flag, names,
+                                           robust, is_heard);
         /* Only now: a receiver may have edited the list. */
         if (responses != NULL && PyList_GET_SIZE(lists[1]) != 0
             && add_asynchronous(state, args, names, lists[1], responses, robust) < 0) {
@@ -182,6 +188,9 @@ dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
     /* The arguments go on to the receivers as they are: the sender is the second. */
     lookup_result result = find_living(state, args[0], args[1], &living);
     if (result == NOBODY) {
+        if (state->owned.find_counts != NULL && count_send(state, args[0], 0) < 0) {
+            return NULL;
+        }
         return PyList_New(0);
     }
     if (result == CALL_METHOD && enter_level() == 0) {
@@ -192,9 +201,12 @@ dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
         clear_living(&living);
     }
     else if (result == FOUND) {
+        size_t offset_flag = flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET;
         living.lists[0] =
-            call_all(state, living.lists[0], args,
-                     flagged_count & PY_VECTORCALL_ARGUMENTS_OFFSET, names, robust);
+            state->owned.find_counts == NULL
+                ? call_all(state, living.lists[0], args, offset_flag, names, robust)
+                : call_all_watched(state, living.lists[0], args, offset_flag, names,
+                                   robust, 1);
         Py_LeaveRecursiveCall();
     }
     return living.lists[0];
@@ -457,6 +469,12 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR(
          "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
          "Do what the function of that name in altdispatch.together does.")},
+    {"get_strand", get_strand, METH_NOARGS,
+     PyDoc_STR("get_strand($module, /)\n--\n\n"
+               "Return the strand of this thread: see altdispatch.watching.")},
+    {"watch", (PyCFunction)(void (*)(void))watch, METH_FASTCALL,
+     PyDoc_STR("watch($module, find_counts, find_strand, limit, report, is_silent, /)"
+               "\n--\n\nCount and time what is called, or no longer.")},
     {NULL, NULL, 0, NULL},
 };
 

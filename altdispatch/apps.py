@@ -21,6 +21,11 @@ class AltdispatchConfig(AppConfig):
         options = get_options()
         asgi.is_on = options["DEFER_REQUEST_THREADS"]
         install(force=options["FORCE"])
+        if options["MONITORING"]:
+            # Slow to import, and rarely wanted.
+            from . import monitoring
+
+            monitoring.enable()
 
 
 def get_options() -> dict[str, Any]:
@@ -28,6 +33,7 @@ def get_options() -> dict[str, Any]:
     options: dict[str, Any] = {
         "DEFER_REQUEST_THREADS": True,
         "FORCE": False,
+        "MONITORING": False,
         "TASK_DATABASES": {},
     }
     given = getattr(settings, "ALTDISPATCH", {})

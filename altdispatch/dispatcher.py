@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import django.conf
@@ -35,6 +36,12 @@ _CACHE_TYPE: Any = weakref.WeakKeyDictionary
 #: Has noted what is connected weakly, and what died: altdispatch.lost, while the apps
 #: are loaded.
 watcher: Any = None
+
+#: Whether sends and receivers are counted and timed, by altdispatch.watching, which is
+#: there then.
+is_watched = False
+watching: Any = None
+_UNWATCHED = nullcontext()
 
 Receiver = Callable[..., Any]
 Responses = list[tuple[Receiver, Any]]
@@ -186,7 +193,7 @@ class Signal(django.dispatch.Signal):
         Return a list of ``(receiver, response)``.
         """
         if not self.receivers:
-            return []
+            return watching.count_unheard(self) if is_watched else []
         # For a caching signal, as most of Django's are, this is what the method
         # _live_receivers() would do, without looking up the sender a second time.
         cache: Any = self.sender_receivers_cache
@@ -194,9 +201,9 @@ class Signal(django.dispatch.Signal):
         if type(cache) is _CACHE_TYPE:
             routes = cache.data.get(weakref.ref(sender))
             if routes is NO_RECEIVERS:
-                return []
+                return watching.count_unheard(self) if is_watched else []
         elif cache.get(sender) is NO_RECEIVERS:
-            return []
+            return watching.count_unheard(self) if is_watched else []
         sender_type: Any = type(sender)
         if (
             routes is not None
@@ -212,8 +219,14 @@ class Signal(django.dispatch.Signal):
         else:
             sync_receivers, async_receivers = self._live_receivers(sender)
         responses = []
+        if is_watched:
+            watching.count_send(self, sync_receivers, async_receivers)
+            for receiver in sync_receivers:
+                with _watch(self, sender, receiver):
+                    response = receiver(signal=self, sender=sender, **named)
+                responses.append((receiver, response))
         # A patched look-up may have found them in something that isn't a list.
-        if (
+        elif (
             type(sync_receivers) is list
             and len(sync_receivers) > 1
             and "signal" not in named
@@ -242,7 +255,7 @@ class Signal(django.dispatch.Signal):
             not self.receivers
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
-            return []
+            return watching.count_unheard(self) if is_watched else []
         return await _answer(self, sender, named, "asend")
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
@@ -255,12 +268,18 @@ class Signal(django.dispatch.Signal):
             not self.receivers
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
-            return []
+            return watching.count_unheard(self) if is_watched else []
         responses = []
         sync_receivers, async_receivers = self._live_receivers(sender)
+        if is_watched:
+            watching.count_send(self, sync_receivers, async_receivers)
         for receiver in sync_receivers:
             try:
-                response = receiver(signal=self, sender=sender, **named)
+                if is_watched:
+                    with _watch(self, sender, receiver):
+                        response = receiver(signal=self, sender=sender, **named)
+                else:
+                    response = receiver(signal=self, sender=sender, **named)
             except Exception as error:
                 self._log_robust_failure(receiver, error)
                 response = error
@@ -280,7 +299,7 @@ class Signal(django.dispatch.Signal):
             not self.receivers
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
-            return []
+            return watching.count_unheard(self) if is_watched else []
         return await _answer(self, sender, named, "asend_robust")
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
@@ -350,6 +369,21 @@ OWN_CLEAR_DEAD_RECEIVERS = {
     id(Signal._clear_dead_receivers): Signal._clear_dead_receivers
 }
 
+
+def _watch(
+    signal: Signal, sender: Any, receiver: Receiver, is_async: bool = False
+) -> AbstractContextManager[None]:
+    """Return what times the call of a receiver in its block, if that's to be timed."""
+    if not is_watched:
+        return _UNWATCHED
+    return watching.Watch(signal, sender, receiver, is_async)  # type: ignore[no-any-return]
+
+
+def _watch_all() -> AbstractContextManager[None]:
+    """Return what times all receivers that a send waits for in its block."""
+    return watching.Span() if is_watched else _UNWATCHED
+
+
 # What stands between a send and its receivers, other than the loops in send() and
 # send_robust(): functions of their own, as a closure in there would slow all sends.
 # What programs read about in warnings has the name of Django's.
@@ -375,7 +409,8 @@ def _wait_for(
         return zip(receivers, responses)  # noqa: B905 - see _answer()
 
     asend.__qualname__ = f"Signal.{method}.<locals>.asend"
-    return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
+    with _watch_all():
+        return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
 
 
 async def _answer(
@@ -383,25 +418,28 @@ async def _answer(
 ) -> Responses:
     """Return the responses of both kinds of receivers, the synchronous first."""
     sync_receivers, async_receivers = signal._live_receivers(sender)
+    if is_watched:
+        watching.count_send(signal, sync_receivers, async_receivers)
     make = make_coroutines if method == "asend" else _make_robust_coroutines
-    if SYNC_RECEIVERS_FIRST:
-        responses = []
-        if sync_receivers:
-            responses = await call_synchronous(
-                signal, sender, named, sync_receivers, method
+    with _watch_all():
+        if SYNC_RECEIVERS_FIRST:
+            responses = []
+            if sync_receivers:
+                responses = await call_synchronous(
+                    signal, sender, named, sync_receivers, method
+                )
+            if not async_receivers:
+                return responses
+            async_responses = await run_together(
+                make(signal, sender, named, async_receivers), async_receivers
             )
-        if not async_receivers:
-            return responses
-        async_responses = await run_together(
-            make(signal, sender, named, async_receivers), async_receivers
-        )
-    else:
-        responses, async_responses = await asyncio.gather(
-            call_synchronous(signal, sender, named, sync_receivers, method)
-            if sync_receivers
-            else _call_none(method),
-            run_by_django(make(signal, sender, named, async_receivers)),
-        )
+        else:
+            responses, async_responses = await asyncio.gather(
+                call_synchronous(signal, sender, named, sync_receivers, method)
+                if sync_receivers
+                else _call_none(method),
+                run_by_django(make(signal, sender, named, async_receivers)),
+            )
     # To say that it isn't strict takes half as long again.
     responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses
@@ -420,7 +458,8 @@ def call_in_thread(
         responses = []
         for receiver in receivers:
             try:
-                response = receiver(signal=signal, sender=sender, **named)
+                with _watch(signal, sender, receiver):
+                    response = receiver(signal=signal, sender=sender, **named)
             except Exception as error:
                 if method == "asend":
                     raise
@@ -486,7 +525,8 @@ def call_found(
     responses = []
     for receiver in sync_receivers:
         try:
-            response = receiver(signal=signal, sender=sender, **named)
+            with _watch(signal, sender, receiver):
+                response = receiver(signal=signal, sender=sender, **named)
         except Exception as error:
             if not robust:
                 raise
@@ -509,7 +549,16 @@ def make_coroutines(
     signal: Signal, sender: Any, named: dict[str, Any], receivers: list[Receiver]
 ) -> list[Any]:
     """Call asynchronous receivers, and return what is to be awaited."""
-    return [receiver(signal=signal, sender=sender, **named) for receiver in receivers]
+    if not is_watched:
+        return [
+            receiver(signal=signal, sender=sender, **named) for receiver in receivers
+        ]
+    return [
+        watching.watch_coroutine(
+            signal, sender, receiver, receiver(signal=signal, sender=sender, **named)
+        )
+        for receiver in receivers
+    ]
 
 
 def _make_robust_coroutines(
@@ -523,7 +572,8 @@ def _make_robust_coroutines(
 
     async def asend_and_wrap_exception(receiver: Receiver) -> Any:
         try:
-            return await receiver(signal=signal, sender=sender, **named)
+            with _watch(signal, sender, receiver, is_async=True):
+                return await receiver(signal=signal, sender=sender, **named)
         except Exception as error:
             signal._log_robust_failure(receiver, error)
             return error

@@ -44,6 +44,9 @@ class Implementation(NamedTuple):
         lend
             Makes the extension handle the calls of Django's own ``_live_receivers``, or
             stops that. None where it can't: in Python, and on Python 3.11.
+        watch, get_strand
+            Make the extension count and time what it calls, and return the number that
+            it keeps of this thread: see altdispatch/watching.py. None in Python.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Implementation(NamedTuple):
     start: Callable[..., Any]
     compile: Compile
     lend: Callable[[FunctionType, bool], None] | None
+    watch: Callable[..., None] | None
+    get_strand: Callable[[], memoryview] | None
 
 
 def graft(
@@ -103,6 +108,8 @@ def _compiled() -> Implementation:
         start=_speedups.start,
         compile=_speedups.compile,
         lend=getattr(_speedups, "lend", None),
+        watch=getattr(_speedups, "watch", None),
+        get_strand=getattr(_speedups, "get_strand", None),
     )
 
 
@@ -116,6 +123,8 @@ def in_python(reason: str) -> Implementation:
         start=start,
         compile=lambda function: function,
         lend=None,
+        watch=None,
+        get_strand=None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import weakref
 from collections.abc import Iterable, Iterator
@@ -19,9 +18,8 @@ from django.dispatch import Signal
 from .hybrid import find_asynchronous
 from .naming import (
     dotted,
+    find_function,
     find_importable_signals,
-    find_in_class,
-    is_on_commit,
     module_of,
     name_signals,
     stored,
@@ -220,7 +218,7 @@ def _living(signal: Signal) -> Iterator[tuple[Any, Any]]:
 def _describe(entry: Any, receiver: Any, senders: dict[Any, Any]) -> Connection:
     first, sender_key = entry[0]
     queued = task_receiver_of(receiver)
-    function = _function(queued.task.func if queued else receiver)
+    function = find_function(queued.task.func if queued else receiver)
     app = apps.get_containing_app_config(module_of(function))
     code = stored(function, "__code__")
     is_python = type(code) is CodeType
@@ -256,33 +254,6 @@ def _represent(dispatch_uid: Any) -> str:
         return repr(dispatch_uid)
     except Exception:
         return f"a {dotted(type(dispatch_uid))}"
-
-
-def _function(receiver: Any) -> Any:
-    """Return the function that is written somewhere, of what has been made of it.
-
-    It's the class where that can't be told.
-    """
-    cls = type(receiver)
-    seen: set[int] = set()
-    while id(receiver) not in seen:
-        seen.add(id(receiver))
-        wrapped = stored(receiver, "__wrapped__")
-        if wrapped is not None:
-            receiver = wrapped
-        elif is_on_commit(receiver):
-            receiver = receiver.__self__
-        elif type(receiver) is MethodType:
-            receiver = receiver.__func__
-        elif issubclass(type(receiver), functools.partial):
-            receiver = vars(functools.partial)["func"].__get__(receiver)
-        elif type(stored(receiver, "__qualname__")) is str:
-            return receiver
-        else:
-            # An object that can be called.
-            cls = type(receiver)
-            receiver = find_in_class(cls, "__call__")
-    return cls
 
 
 def _senders(signals: list[Signal]) -> dict[Any, Any]:

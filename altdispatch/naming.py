@@ -87,6 +87,39 @@ def is_on_commit(receiver: Any) -> TypeGuard[MethodType]:
     return type(receiver) is MethodType and stored(receiver.__func__, ON_COMMIT) is True
 
 
+def unwrap(receiver: Any) -> Any:
+    """Return the function, class or object that a receiver was made of.
+
+    Decorators, partials, bound methods and ``on_commit()`` are looked through.
+    """
+    seen: set[int] = set()
+    while id(receiver) not in seen:
+        seen.add(id(receiver))
+        wrapped = stored(receiver, "__wrapped__")
+        if wrapped is not None:
+            receiver = wrapped
+        elif is_on_commit(receiver):
+            receiver = receiver.__self__
+        elif type(receiver) is MethodType:
+            receiver = receiver.__func__
+        elif issubclass(type(receiver), functools.partial):
+            receiver = vars(functools.partial)["func"].__get__(receiver)
+    return receiver
+
+
+def find_function(receiver: Any) -> Any:
+    """Return the function that is written somewhere, of what has been made of it.
+
+    It's the class where that can't be told.
+    """
+    target = unwrap(receiver)
+    if type(stored(target, "__qualname__")) is str:
+        return target
+    # An object that can be called.
+    call = unwrap(find_in_class(type(target), "__call__"))
+    return call if type(stored(call, "__qualname__")) is str else type(target)
+
+
 def find_in_class(cls: type, name: str) -> Any:
     """Return what a class or one of its bases defines under a name, or None."""
     for base in read_mro(cls):

@@ -4,10 +4,15 @@ import re
 import sys
 from pathlib import Path
 
+from django.conf import settings
+
 import altdispatch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import figures
+
+# django-debug-toolbar reads them when it's imported.
+settings.configure()
 
 project = "altdispatch"
 author = "The altdispatch maintainers"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import django.dispatch
 import pytest
 
 import altdispatch
+from altdispatch import monitoring
 from altdispatch.naming import find_subclasses
 
 from .implementations import COUNTS_REFERENCES, IMPLEMENTATIONS
@@ -39,15 +40,34 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@contextmanager
+def monitored() -> Iterator[None]:
+    """Count and time everything, and have a subscriber told of every call."""
+    monitoring.enable()
+    with monitoring.subscribe(str, slower_than=0):
+        yield
+    monitoring.disable()
+    monitoring.reset()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests on each implementation, and what is marked also with monitoring."""
+    if "implementation" in metafunc.fixturenames:
+        names = [*IMPLEMENTATIONS]
+        if metafunc.definition.get_closest_marker("monitored") is not None:
+            names.append("monitored")
+        metafunc.parametrize("implementation", names, indirect=True)
+
+
+@pytest.fixture
 def implementation(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> str:
+) -> Iterator[str]:
     """The name of an implementation; the test runs with each that is present.
 
     It's the one that is swapped in, here and in processes that the test starts.
     """
-    chosen = IMPLEMENTATIONS[request.param]
+    chosen = IMPLEMENTATIONS.get(request.param, altdispatch.implementations.in_use)
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
     for module, name in [
         (altdispatch.dispatcher, "make_coroutines"),
@@ -56,7 +76,8 @@ def implementation(
         monkeypatch.setattr(module, name, getattr(chosen, name))
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", str(int(chosen.name == "python")))
     monkeypatch.delenv("ALTDISPATCH_REQUIRE_SPEEDUPS", raising=False)
-    return chosen.name
+    with monitored() if request.param == "monitored" else nullcontext():
+        yield chosen.name
 
 
 @pytest.fixture(autouse=True, scope="session")

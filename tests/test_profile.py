@@ -1,172 +1,134 @@
-"""``manage.py altdispatch profile``: what it counts, and what it says."""
+"""``manage.py altdispatch profile``: what it measures, and what it says."""
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
-import threading
+from html.parser import HTMLParser
 
-import django.dispatch
 import pytest
 
-import altdispatch
-from altdispatch.counting import Counts, Kind
-from altdispatch.profiling import Work, _merge, cost
+from altdispatch.profile_page import make_page
+from altdispatch.profile_report import give_title, give_verdict
+from altdispatch.profiling import Profile
 
 from .conftest import ROOT
 
 
-class Sender:
-    pass
-
-
-class Other:
-    pass
-
-
-def receiver(**kwargs):
-    return "called"
-
-
-async def async_receiver(**kwargs):
-    return "awaited"
-
-
-@pytest.fixture(params=["stock", "swapped"])
-def signal(request, implementation):
-    if request.param == "swapped":
-        assert altdispatch.install()
-    signal = django.dispatch.Signal()
-    signal.connect(receiver, sender=Sender)
-    signal.connect(async_receiver)
-    yield signal
-    altdispatch.uninstall()
-
-
-def kind(method, receivers, async_receivers, names=0, connected=2):
-    return Kind(method, False, connected, receivers, async_receivers, names)
-
-
-def test_counts(signal):
-    counts = Counts()
-    before = dict(vars(django.dispatch.Signal))
-    with counts.counting():
-        both = [(receiver, "called"), (async_receiver, "awaited")]
-        # What is counted is called and answers as before.
-        assert signal.send(Sender) == both
-        assert signal.send(sender=Sender) == both
-        assert signal.send(Other, a=1, b=2) == both[1:]
-        assert signal.send_robust(Sender, a=1) == both
-        assert asyncio.run(signal.asend(Sender)) == both
-        assert asyncio.run(signal.asend_robust(Other)) == both[1:]
-        assert signal.has_listeners() is signal.has_listeners(Sender) is True
-        assert django.dispatch.Signal().send(Sender) == []
-    signal.send(Sender)
-    assert dict(vars(django.dispatch.Signal)) == before
-    assert counts.kinds.pop(signal) == {
-        kind("send", 1, 1): 2,
-        kind("send", 0, 1, names=2): 1,
-        kind("send_robust", 1, 1, names=1): 1,
-        kind("asend", 1, 1): 1,
-        kind("asend_robust", 0, 1): 1,
-        kind("has_listeners", 0, 1): 1,
-        kind("has_listeners", 1, 1): 1,
+def make_profile(stock, swapped, **changes):
+    signal = {"name": "a.signal", "sends": 1, "unheard": 1, "receivers": []}
+    found = {
+        "work": "GET /",
+        "times": len(stock),
+        "stock": stock,
+        "swapped": swapped,
+        "status": 200,
+        "signals": [signal],
+        "timeline": [],
     }
-    assert [*counts.kinds.values()] == [{kind("send", 0, 0, connected=0): 1}]
-
-
-def test_counts_of_arguments_of_any_name(signal):
-    named = {"name": 1, "method": 2, "patch": 3, "args": 4, "named": 5}
-    counts = Counts()
-    with counts.counting():
-        signal.send(Sender, **named)
-        signal.send_robust(Sender, **named)
-        asyncio.run(signal.asend(Sender, **named))
-        asyncio.run(signal.asend_robust(Sender, **named))
-    assert sum(counts.kinds[signal].values()) == 4
-
-
-def test_counts_of_threads(signal):
-    counts = Counts()
-
-    def send():
-        for _ in range(100):
-            signal.send_robust(Other)
-
-    signal.disconnect(async_receiver)
-    with counts.counting():
-        threads = [threading.Thread(target=send) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert counts.kinds[signal] == {kind("send_robust", 0, 0, connected=1): 400}
-
-
-def test_time_of_receivers(signal):
-    """One that sends has the time of those that it waits for; the whole has it once."""
-    inner = django.dispatch.Signal()
-    released = threading.Event()
-
-    def waits(**kwargs):
-        released.wait(0.05)
-
-    def sends(**kwargs):
-        inner.send(Sender)
-
-    inner.connect(waits)
-    signal.disconnect(async_receiver)
-    signal.connect(sends)
-    counts = Counts()
-    with counts.counting():
-        signal.send(Sender)
-    assert 0.04 < counts.seconds[inner] <= counts.seconds[signal]
-    assert counts.outer_seconds == pytest.approx(counts.seconds[signal])
-
-
-def test_receiver_that_fails_is_counted(signal):
-    def fails(**kwargs):
-        raise KeyError
-
-    signal.disconnect(async_receiver)
-    signal.connect(fails)
-    counts = Counts()
-    with counts.counting(), pytest.raises(KeyError):
-        signal.send(Sender)
-    assert counts.kinds[signal] == {kind("send", 2, 0): 1}
+    return Profile(**{**found, **changes})
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("stock", "swapped", "verdict"),
     [
-        kind("send", 0, 0, connected=0),
-        kind("send", 1, 1, names=3),
-        kind("asend", 1, 1, names=3, connected=5),
-        kind("send_robust", 2, 0, connected=1),
-        kind("has_listeners", 1, 0, names=1),
-        Kind("asend_robust", True, 2, 0, 2, 0),
+        (
+            [1.0] * 20,
+            [0.9] * 20,
+            "Worth it here: altdispatch saves 100 ms of 1 s, 10.0%",
+        ),
+        ([1.0] * 20, [0.999] * 20, "Not worth it here: altdispatch saves 1 ms of 1 s"),
+        ([1.0] * 20, [1.1] * 20, "Not worth it here: altdispatch loses 100 ms of 1 s"),
+        ([1.0, 1.2] * 10, [1.2, 1.0] * 10, "Not worth it here: no difference can be"),
+        ([1.0] * 5, [0.9] * 5, "Not worth it here: no difference can be measured"),
+        ([1.0] * 19 + [9.0], [0.9] * 20, "Worth it here: altdispatch saves 100 ms of"),
     ],
 )
-@pytest.mark.usefixtures("implementation")
-def test_cost(kind, monkeypatch):
-    """It uses a signal as was counted, and has its receivers called."""
-    counts = Counts()
-    monkeypatch.setattr("altdispatch.profiling.SECONDS", 0)
-    with counts.counting():
-        assert cost(kind) > 0
-    ((counted),) = counts.kinds.values()
-    ((found, times),) = counted.items()
-    assert times > 5
-    assert (found.method, found.use_caching) == (kind.method, kind.use_caching)
-    assert found.receivers == kind.receivers
-    assert found.async_receivers == kind.async_receivers
-    assert found.connected == max(kind.connected, kind.receivers)
-    if kind.method != "has_listeners":
-        assert found.names == kind.names
+def test_verdict(stock, swapped, verdict):
+    said = give_verdict(make_profile(stock, swapped))
+    assert said.startswith(verdict)
+    assert "\n" not in said
+
+
+def test_verdict_without_signals():
+    found = make_profile([1.0], [1.0], signals=[])
+    assert give_verdict(found) == "Not worth it here: no signal is sent."
+
+
+def test_bounds_of_what_is_saved():
+    """95 % of such samples have the true median between these of their values."""
+    swapped = [0.0] * 100
+    found = make_profile([float(number) for number in range(100)], swapped)
+    assert found.saved() == (49.5, 39.0, 60.0)
+    assert make_profile([1.0], [3.0]).saved() == (-2.0, -2.0, -2.0)
+
+
+def test_title_of_another_status():
+    assert "not 200" not in give_title(make_profile([1.0], [1.0]))
+    assert "The status is 302, not 200" in give_title(
+        make_profile([1.0], [1.0], status=302)
+    )
+
+
+class Reader(HTMLParser):
+    """Notes tags, attributes and text, and fails where a tag isn't closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.calls, self.text, self.links = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.links += [
+            attributes[each] for each in ("src", "href") if each in attributes
+        ]
+        if "call" in attributes.get("class", ""):
+            self.calls.append(attributes)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_page():
+    def call(receiver, start, duration, has_failed=False):
+        return {
+            "signal": "s",
+            "receiver": receiver,
+            "start": start,
+            "duration": duration,
+            "has_failed": has_failed,
+        }
+
+    timeline = [
+        call("outer", 5.0, 4.0),
+        call("inner", 5.5, 2.0),
+        call("innermost", 6.0, 1.0, has_failed=True),
+        call("<lambda>", 8.0, 0.5),
+        call("last", 9.0, 1.0),
+    ]
+    page = make_page(make_profile([1.0], [1.0], timeline=timeline))
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert reader.links == []
+    assert "url(" not in page
+    assert "@import" not in page
+    tops = [re.search(r"top: (\S+)rem", each["style"])[1] for each in reader.calls]
+    assert tops == ["0.0", "1.4", "2.8", "1.4", "0.0"]
+    lefts = [re.search(r"left: (\S+)%", each["style"])[1] for each in reader.calls]
+    assert [float(left) for left in lefts] == [0, 10, 20, 60, 80]
+    assert [each["class"] for each in reader.calls].count("call failed") == 1
+    assert reader.calls[3]["title"].startswith("<lambda>, for s: 500 ms")
 
 
 # The command, in a project.
@@ -175,9 +137,23 @@ PROJECT = {
     "settings.py": """\
         SECRET_KEY = "x"
         ALLOWED_HOSTS = ["*", ".example.com"]
-        INSTALLED_APPS = ["work", "altdispatch"]
+        INSTALLED_APPS = [
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "work",
+            "altdispatch",
+        ]
+        DATABASES = {
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "database"}
+        }
         ROOT_URLCONF = "urls"
-        MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+        MIDDLEWARE = [
+            "django.middleware.security.SecurityMiddleware",
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+        ]
         SECURE_SSL_REDIRECT = True
     """,
     "urls.py": """\
@@ -203,7 +179,16 @@ PROJECT = {
         def moved(request):
             return HttpResponse(status=302 if request.is_secure() else 400)
 
+        def posted(request):
+            assert request.method == "POST"
+            assert request.POST["a"] == "b c"
+            assert request.headers["X-One"] == "1"
+            assert request.user.username == "ann"
+            assert "asgi" in str(type(request)).lower()
+            return HttpResponse(status=201)
+
         urlpatterns = [
+            path("posted/", posted),
             path("answer/", answer),
             path("missing/", missing),
             path("moved/", moved),
@@ -267,9 +252,9 @@ def profile(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(content))
 
-    def run(*arguments, exit_code=0):
+    def run_python(*arguments, exit_code=0):
         process = subprocess.run(
-            [sys.executable, "-m", "altdispatch", "profile", *arguments],
+            [sys.executable, "-m", *arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -283,84 +268,73 @@ def profile(tmp_path):
         assert process.returncode == exit_code, process.stdout + process.stderr
         return process.stdout + process.stderr
 
+    run = functools.partial(run_python, "altdispatch", "profile")
+    run.manage = functools.partial(run_python, "django")
     return run
 
 
-def row_of(signal, output):
-    """Return what is in the columns of a signal."""
-    (row,) = re.findall(rf"^  {re.escape(signal)} (.*)$", output, re.MULTILINE)
+def row_of(name, output):
+    """Return what is in the columns of a signal or receiver."""
+    (row,) = re.findall(rf"^  {re.escape(name)} (.*)$", output, re.MULTILINE)
     return row.split()
-
-
-def seconds(text):
-    number, unit = text.split()
-    return float(number) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit]
 
 
 def test_profile_of_a_command(profile, tmp_path):
     output = profile("--", "work")
     runs = (tmp_path / "runs").read_text().split()
-    assert runs == ["False", "False", "True"]
-    assert output.splitlines()[0] == "work"
-    assert row_of("work.happened", output)[:3] == ["10", "1", "20"]
+    assert runs == ["True", "False", "True"]
+    assert output.startswith("work: ")
+    assert row_of("work.happened", output) == ["10", "0", "20"]
     # It has no name of its own.
-    assert row_of("django.dispatch.dispatcher.Signal", output)[:3] == ["1", "0", "0"]
-    assert re.search(r"^  dispatching .*s .*s$", output, re.MULTILINE)
-    assert re.search(r"altdispatch dispatches \d+\.\d times as fast here", output)
-    for step in ("counting", "on stock Django", "swapped"):
-        assert f"work: {step}" in output
+    assert row_of("django.dispatch.dispatcher.Signal", output) == ["1", "1", "0"]
+    own, _, total, _, calls, *_, errors, signal = row_of("work.receiver", output)
+    assert (own, calls, errors, signal) == (total, "10", "0", "work.happened")
+    assert "work.async_receiver" in output
+    assert output.splitlines()[-1].startswith("Not worth it here: no difference")
     assert "working" not in output
 
 
-def test_profile_of_requests(profile, tmp_path):
-    output = profile("--url", "/answer/?page=2", "--requests", "4")
-    assert output.splitlines()[0] == "GET /answer/?page=2"
+@pytest.mark.parametrize("handler", [(), ("--asgi",)])
+def test_profile_of_requests(profile, tmp_path, handler):
+    output = profile("--url", "/answer/?page=2", "--requests", "12", *handler)
+    assert output.startswith("GET /answer/?page=2: status 200, ")
     assert "not 200" not in output
-    assert "a request, median of 4" in output
-    assert row_of("work.happened", output)[:3] == ["11", "1", "20"]
-    # All of it is of each time, and no receiver waits for another.
-    (whole,) = re.findall(r"^  receivers +(\S+ \S+) +the same$", output, re.MULTILINE)
-    signals = re.findall(r"^  \S+ +\S+ +\S+ +\S+ +(\S+ \S+)  .*$", output, re.MULTILINE)
-    assert sum(map(seconds, signals)) == pytest.approx(seconds(whole), rel=0.05)
-    assert "django.core.signals.request_started" in output
-    # What costs most comes first.
-    assert output.index("work.happened") < output.index("request_started")
-    for step in (
-        "counting",
-        "on stock Django, 1 of 3",
-        "swapped, 1 of 3",
-        "on stock Django, 3 of 3",
-        "swapped, 3 of 3",
-    ):
-        assert f"GET /answer/?page=2: {step}\n" in output
-    # Those of seven processes, and three before, so that these aren't the first.
+    assert row_of("work.happened", output) == ["11", "1", "20"]
+    assert row_of("django.core.signals.request_started", output)[0] == "1"
+    assert "orth it here: " in output.splitlines()[-1]
+    # Before those that count, with monitoring, on each side, and after each swap.
     requests = (tmp_path / "requests").read_text().splitlines()
-    assert len(requests) == 3 * 4 + 7 * 3
+    assert len(requests) == 3 + 3 * 12 + 4
+
+
+def test_profile_of_a_form(profile):
+    profile.manage("migrate")
+    program = (
+        "from django.contrib.auth.models import User; User.objects.create(username"
+    )
+    profile.manage("shell", "-c", f"{program}='ann')")
+    post = ["--url", "/posted/", "--method", "post", "--data", "a=b+c", "--asgi"]
+    post += ["--header", "X-One: 1", "--requests", "2"]
+    found = json.loads(profile(*post, "--user", "ann", "--json"))
+    assert (found["work"], found["status"]) == ("POST /posted/", 201)
+    assert len(found["stock"]) == len(found["swapped"]) == found["times"] == 2
+    # No session is left, and no login was sent.
+    program = (
+        "from django.contrib.sessions.models import Session; print(Session.objects"
+    )
+    assert profile.manage("shell", "-c", f"{program}.count())").split()[-1] == "0"
+    assert "There is no user 'bob'" in profile(*post, "--user", "bob", exit_code=1)
+
+
+def test_profile_as_a_page(profile, tmp_path):
+    profile("--html", str(tmp_path / "page.html"), "--", "work")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "work.receiver, for work.happened" in page
 
 
 def test_profile_of_a_redirect(profile):
     output = profile("--url", "/moved/", "--requests", "1")
-    assert "The answers had the status 302, not 200." in output
-
-
-@pytest.mark.parametrize(
-    ("requests", "parts"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (9, [3, 3, 3])]
-)
-def test_parts_of_requests(requests, parts):
-    work = Work(url="/", requests=requests)
-    assert [part.requests for part in work.parts()] == parts
-    assert all(part.url == "/" for part in work.parts())
-
-
-def test_what_the_turns_have_found():
-    """The times of all, and the least of what was the same work."""
-    first = {"seconds": [0.5], "costs": [[3.0, 1.0], [], [2.0]]}
-    second = {"seconds": [0.2, 0.1], "costs": [[1.0, 2.0], [], [4.0]]}
-    assert _merge([first, second]) == {
-        "seconds": [0.5, 0.2, 0.1],
-        "costs": [[1.0, 1.0], [], [2.0]],
-    }
-    assert _merge([first]) == first
+    assert "The status is 302, not 200" in output
 
 
 def test_profile_of_a_command_that_exits(profile):
@@ -368,7 +342,7 @@ def test_profile_of_a_command_that_exits(profile):
 
 
 def test_profile_without_signals(profile):
-    assert "No signal is used" in profile("--", "help")
+    assert "no signal is sent" in profile("--", "help")
 
 
 @pytest.mark.parametrize(

@@ -837,7 +837,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.monitored
 def test_state_machine(implementation: str) -> None:
     ours = IMPLEMENTATIONS[implementation].Signal
     machine = type("Machine", (Machine,), {"ours": ours})

@@ -7,6 +7,7 @@
 #ifndef ALTDISPATCH_CALL_H
 #define ALTDISPATCH_CALL_H
 
+#include "monitoring.h"
 #include "state.h"
 
 /* Find the names that a receiver is called with, for `site->incoming`. Leave NULL where
@@ -85,9 +86,11 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
  * with an error. */
 static inline PyObject *
 call_for_pair(module_state *state, PyObject *receiver, PyObject *const *arguments,
-              size_t offset_flag, PyObject *names, int robust)
+              size_t offset_flag, PyObject *names, int robust, int is_watched)
 {
-    PyObject *response = call_vector(receiver, arguments, offset_flag, names);
+    PyObject *response =
+        is_watched ? call_watched(state, receiver, arguments, offset_flag, names)
+                   : call_vector(receiver, arguments, offset_flag, names);
     if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
         response = take_raised_exception();
         PyObject *logged = PyObject_CallFunctionObjArgs(
@@ -112,15 +115,16 @@ call_for_pair(module_state *state, PyObject *receiver, PyObject *const *argument
  * (receiver, response), or NULL with an error. It's the same list if nobody else has
  * it: what isn't called yet is as in Django's own then, for a program that looks for
  * references. */
-static PyObject *
-call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
-         size_t offset_flag, PyObject *names, int robust)
+static inline Py_ALWAYS_INLINE PyObject *
+call_each(module_state *state, PyObject *receivers, PyObject *const *arguments,
+          size_t offset_flag, PyObject *names, int robust, int is_watched)
 {
     int is_reused = Py_REFCNT(receivers) == 1;
     PyObject *responses = is_reused ? Py_NewRef(receivers) : PyList_New(0);
     for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
-                                       arguments, offset_flag, names, robust);
+        PyObject *pair =
+            call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)), arguments,
+                          offset_flag, names, robust, is_watched);
         int failed = -1;
         if (pair != NULL) {
             failed = is_reused ? PyList_SetItem(responses, i, Py_NewRef(pair))
@@ -133,6 +137,27 @@ call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
     }
     Py_DECREF(receivers);
     return responses;
+}
+
+static PyObject *
+call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
+         size_t offset_flag, PyObject *names, int robust)
+{
+    return call_each(state, receivers, arguments, offset_flag, names, robust, 0);
+}
+
+/* Do that while monitoring is on, and count the send. */
+static PyObject *
+call_all_watched(module_state *state, PyObject *receivers, PyObject *const *arguments,
+                 size_t offset_flag, PyObject *names, int robust, int is_heard)
+{
+    int is_watched = count_send(state, arguments[0], is_heard);
+    if (is_watched < 0) {
+        Py_DECREF(receivers);
+        return NULL;
+    }
+    return call_each(state, receivers, arguments, offset_flag, names, robust,
+                     is_watched);
 }
 
 /* Return the keyword arguments of a send other than its sender, as a dict; NULL with an

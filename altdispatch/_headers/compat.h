@@ -6,6 +6,11 @@
 
 #include <Python.h>
 #include <structmember.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <time.h>
+#endif
 
 #if PY_VERSION_HEX < 0x030B0000
 #error "altdispatch needs Python 3.11 or newer"
@@ -79,6 +84,28 @@ raise_exception(PyObject *error)
     PyErr_SetRaisedException(error);
 #else
     PyErr_Restore(Py_NewRef(Py_TYPE(error)), error, PyException_GetTraceback(error));
+#endif
+}
+
+/* Return the nanoseconds of time.perf_counter_ns(). */
+static inline int64_t
+read_clock(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyTime_t now;
+    (void)PyTime_PerfCounterRaw(&now);
+    return now;
+#elif defined(_WIN32)
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (int64_t)((double)now.QuadPart / (double)frequency.QuadPart * 1e9);
+#elif defined(__APPLE__)
+    return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+#else
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000000000 + now.tv_nsec;
 #endif
 }
 

@@ -14,6 +14,7 @@ typedef struct {
 
 #define CALL_SITES 64 /* powers of two */
 #define KNOWN_TYPES 16
+#define ROWS 1024
 
 /* What is known of a class of signals: see find_kind(). */
 typedef enum {
@@ -53,6 +54,7 @@ typedef struct {
     _(release, "release")                                                              \
     _(sender, "sender")                                                                \
     _(signal, "signal")                                                                \
+    _(strand, "altdispatch.strand")                                                    \
     _(throw_, "throw")                                                                 \
     _(value, "value")
 
@@ -108,6 +110,14 @@ typedef struct {
     PyObject *object_getattribute; /* object.__dict__["__getattribute__"] */
     PyObject *run_type;            /* of this module */
     PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
+
+    /* What watch() was given, or NULL: find_counts while nothing is watched,
+     * find_strand while each thread has but one. */
+    PyObject *find_counts;
+    PyObject *find_strand;
+    PyObject *report;
+    PyObject *is_silent;
+    PyObject *rows[ROWS]; /* tuples that find_counts has returned, or NULL */
 } owned_objects;
 
 typedef struct {
@@ -129,6 +139,7 @@ typedef struct {
 
     /* The classes that find_kind() has checked and found plain. */
     known_type known_types[KNOWN_TYPES];
+    int64_t limit; /* nanoseconds; calls that take as long are reported */
     call_site call_sites[CALL_SITES];
 } module_state;
 

@@ -245,7 +245,7 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     PyObject *names = NULL, *values = NULL, *receivers = args[3];
     /* A patched look-up may have found them in something that isn't a list. */
     int found = 0;
-    if (PyList_CheckExact(receivers)) {
+    if (PyList_CheckExact(receivers) && state->owned.find_counts == NULL) {
         found = get_arguments(state, args, &names, &values);
     }
     if (found <= 0) {

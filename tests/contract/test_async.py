@@ -11,6 +11,8 @@ import pytest
 
 from altdispatch.releases import RELEASE
 
+pytestmark = pytest.mark.monitored
+
 
 class Sender:
     pass

@@ -12,6 +12,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
+pytestmark = pytest.mark.monitored
+
 
 class Sender:
     pass

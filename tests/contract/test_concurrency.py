@@ -9,6 +9,8 @@ import threading
 import django.dispatch
 import pytest
 
+pytestmark = pytest.mark.monitored
+
 
 class Sender:
     pass

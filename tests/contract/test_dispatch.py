@@ -7,6 +7,8 @@ import sys
 import pytest
 from django.test import override_settings
 
+pytestmark = pytest.mark.monitored
+
 CACHING = [False, True]
 
 

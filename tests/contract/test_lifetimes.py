@@ -10,6 +10,8 @@ from altdispatch.releases import RELEASE
 
 from ..implementations import COUNTS_REFERENCES
 
+pytestmark = pytest.mark.monitored
+
 
 class Sender:
     pass

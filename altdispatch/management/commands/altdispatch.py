@@ -9,16 +9,24 @@ from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
-from statistics import median
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from altdispatch import status
+from altdispatch.handlers import Failed
 from altdispatch.listing import Connection, ListedSignal, list_signals
 from altdispatch.lost import LostReceiver, find_lost
-from altdispatch.profiling import Failed, Profile, Work, profile
+from altdispatch.profile_page import make_page
+from altdispatch.profile_report import (
+    give_title,
+    give_verdict,
+    list_receivers,
+    list_sends,
+)
+from altdispatch.profiling import Work, profile
 
 INDENT = "  "
 
@@ -90,8 +98,8 @@ class Command(BaseCommand):
 
         add = subparsers.add_parser(
             "profile",
-            help="what dispatching costs here, on stock Django and swapped",
-            usage="%(prog)s (--url PATH [--requests N] | -- COMMAND [ARGUMENT ...])",
+            help="what receivers take here, and what altdispatch saves",
+            usage="%(prog)s [OPTION ...] (--url PATH | -- COMMAND [ARGUMENT ...])",
         )
         add.set_defaults(tell=self.tell_profile)
         add.add_argument(
@@ -104,6 +112,25 @@ class Command(BaseCommand):
         add.add_argument(
             "--requests", type=int, default=100, metavar="N", help="how often (100)"
         )
+        add.add_argument(
+            "--user", default="", metavar="NAME", help="who is logged in, by username"
+        )
+        add.add_argument("--method", default="GET", help="the method (GET)")
+        add.add_argument("--data", default="", help="the body of a form, as a=1&b=2")
+        add.add_argument(
+            "--header",
+            action="append",
+            default=[],
+            metavar="'NAME: VALUE'",
+            help="a header; may be given several times",
+        )
+        add.add_argument(
+            "--asgi", action="store_true", help="make requests to the ASGI handler"
+        )
+        add.add_argument(
+            "--html", metavar="FILE", help="also write a page, to send to others"
+        )
+        add.add_json()
 
     def run_from_argv(self, argv: list[str]) -> None:
         try:
@@ -170,26 +197,40 @@ class Command(BaseCommand):
             raise CommandError("Say what to profile: either --url PATH or -- COMMAND.")
         if options["requests"] < 1:
             raise CommandError("There must be at least one request.")
-        if command:
-            work = Work(command=command)
-        else:
-            work = Work(url=url, requests=options["requests"])
         try:
-            found = profile(work, self.stderr.write)
+            found = profile(_make_work(options))
         except Failed as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(self.style.MIGRATE_HEADING(str(work)))
-        for line in _align(_whole(work, found)):
-            self.stdout.write(f"  {line}")
-        self.stdout.write(self.style.MIGRATE_HEADING("Signals, each time"))
-        for line in _align(_by_signal(found)):
-            self.stdout.write(f"  {line}")
-        self.stdout.write(_verdict(found))
-        if found.status not in (None, 200):
-            self.stdout.write(
-                f"The answers had the status {found.status}, not 200. Is that what you "
-                "want to measure?"
-            )
+        if options["html"]:
+            Path(options["html"]).write_text(make_page(found), encoding="utf-8")
+        if options["json"]:
+            self.stdout.write(json.dumps(asdict(found), indent=2))
+            return
+        self.stdout.write(self.style.MIGRATE_HEADING(give_title(found)))
+        for heading, rows in (
+            ("Receivers, each time", list_receivers(found)),
+            ("Signals, each time", list_sends(found)),
+        ):
+            self.stdout.write(self.style.MIGRATE_HEADING(heading))
+            for line in _align(rows):
+                self.stdout.write(INDENT + line)
+        self.stdout.write(give_verdict(found))
+
+
+def _make_work(options: dict[str, Any]) -> Work:
+    """Return what is to be profiled by the options of the command."""
+    if options["command_line"]:
+        return Work(command=options["command_line"])
+    headers = dict(header.partition(":")[::2] for header in options["header"])
+    return Work(
+        url=options["url"],
+        requests=options["requests"],
+        method=options["method"].upper(),
+        data=options["data"],
+        headers={name.strip(): value.strip() for name, value in headers.items()},
+        user=options["user"],
+        is_asgi=options["asgi"],
+    )
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -338,61 +379,3 @@ def _shorten(file: str) -> str:
     """Return a path from the current folder on, or from one that is imported from."""
     folders = [os.path.join(folder, "") for folder in (os.getcwd(), *sys.path)]
     return min((file.removeprefix(folder) for folder in folders), key=len)
-
-
-# Profiles.
-
-
-def _whole(work: Work, found: Profile) -> list[list[str]]:
-    """Return what the work costs."""
-    what = "the command" if work.command else f"a request, median of {work.requests}"
-    stock, swapped = median(found.stock), median(found.swapped)
-    stock_dispatch, swapped_dispatch = found.dispatching()
-    return [
-        ["", "stock", "swapped"],
-        [what, _time(stock), _time(swapped)],
-        ["dispatching", _time(stock_dispatch), _time(swapped_dispatch)],
-        ["its share", _share(stock_dispatch, stock), _share(swapped_dispatch, swapped)],
-        ["receivers", _time(found.in_receivers), "the same"],
-    ]
-
-
-def _by_signal(found: Profile) -> list[list[str]]:
-    """Return what was done with each signal."""
-    head = ["", "sent", "asked", "receivers", "in them", "stock", "swapped", "saved"]
-    return [head] + [
-        [
-            one.name,
-            f"{one.sends:,.4g}",
-            f"{one.checks:,.4g}",
-            f"{one.receivers:,.4g}",
-            _time(one.in_receivers),
-            _time(one.stock),
-            _time(one.swapped),
-            _time(one.stock - one.swapped),
-        ]
-        for one in found.signals
-    ]
-
-
-def _verdict(found: Profile) -> str:
-    """Return, in a sentence, whether it is worth it here."""
-    stock, swapped = found.dispatching()
-    if not stock:
-        return "No signal is used: there is nothing to save."
-    saved = stock - swapped
-    return (
-        f"altdispatch dispatches {stock / swapped:.1f} times as fast here. That saves "
-        f"{_time(saved)}, {_share(saved, median(found.stock))} of the whole."
-    )
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} µs"
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.2%}"

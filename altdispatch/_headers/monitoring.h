@@ -1,0 +1,210 @@
+/* Counting sends and timing receivers: see altdispatch/watching.py, and rows.py. */
+
+#ifndef ALTDISPATCH_MONITORING_H
+#define ALTDISPATCH_MONITORING_H
+
+#include "state.h"
+
+/* Of the numbers in rows.py. */
+enum { SENDS = 0, UNHEARD = 1 };
+enum { CALLS, ERRORS, TOTAL, LONGEST, OWN, BUCKETS, MOST_BUCKETS = 48 };
+
+static inline int64_t *
+get_numbers(PyObject *view)
+{
+    return PyMemoryView_GET_BUFFER(view)->buf;
+}
+
+static inline int
+refers_to(PyObject *reference, PyObject *object)
+{
+    PyObject *found = referent(reference);
+    Py_XDECREF(found);
+    return found == object;
+}
+
+/* Return whether an entry, as rows.find_counts() makes it, is that of a receiver. */
+static inline int
+is_entry_of(PyObject *entry, PyObject *signal, PyObject *known)
+{
+    return entry != NULL && refers_to(PyTuple_GET_ITEM(entry, 0), signal)
+           && refers_to(PyTuple_GET_ITEM(entry, 1), known);
+}
+
+/* Return where the counts of a receiver are kept, or can be: in one of four places. */
+static PyObject **
+find_entry(PyObject **rows, PyObject *signal, PyObject *known)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)signal * 31 + (uint64_t)(uintptr_t)known;
+    PyObject **first = &rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
+    for (PyObject **entry = first; entry < first + 4; entry++) {
+        if (*entry == NULL || is_entry_of(*entry, signal, known)) {
+            return entry;
+        }
+    }
+    return first + (hash >> 4) % 4;
+}
+
+/* Return the counts of a receiver, or of the signal itself if that is the receiver, as
+ * a new reference; NULL with an error. */
+static PyObject *
+find_counts(module_state *state, PyObject *signal, PyObject *receiver)
+{
+    PyObject *known =
+        PyMethod_Check(receiver) ? PyMethod_GET_FUNCTION(receiver) : receiver;
+    PyObject **entry = find_entry(state->owned.rows, signal, known);
+    if (!is_entry_of(*entry, signal, known)) {
+        PyObject *found = PyObject_CallFunctionObjArgs(state->owned.find_counts, signal,
+                                                       receiver, NULL);
+        if (found == NULL) {
+            return NULL;
+        }
+        /* Tuples of weak references and numbers run no program's code when they go. */
+        Py_XSETREF(*entry, found);
+    }
+    return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
+}
+
+/* Count a send. Return whether its receivers are timed, -1 with an error. What
+ * subscribers send isn't. */
+static int
+count_send(module_state *state, PyObject *signal, int is_heard)
+{
+    PyObject *is_silent;
+    if (PyContextVar_Get(state->owned.is_silent, NULL, &is_silent) < 0) {
+        return -1;
+    }
+    Py_DECREF(is_silent);
+    if (is_silent == Py_True) {
+        return 0;
+    }
+    PyObject *counts = find_counts(state, signal, signal);
+    if (counts == NULL) {
+        return -1;
+    }
+    get_numbers(counts)[SENDS]++;
+    get_numbers(counts)[UNHEARD] += !is_heard;
+    Py_DECREF(counts);
+    return 1;
+}
+
+static inline void
+count_call(int64_t *counts, int64_t duration, int64_t own, int has_failed)
+{
+    int bucket = 0;
+    while (bucket < MOST_BUCKETS - 1 && duration >> bucket != 0) {
+        bucket++;
+    }
+    counts[CALLS]++;
+    counts[ERRORS] += has_failed;
+    counts[TOTAL] += duration;
+    counts[LONGEST] = duration > counts[LONGEST] ? duration : counts[LONGEST];
+    counts[OWN] += own > 0 ? own : 0;
+    counts[BUCKETS + bucket]++;
+}
+
+/* `def get_strand()`: return the number that is kept of this thread. */
+static PyObject *
+get_strand(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject *variables = PyThreadState_GetDict();
+    if (variables == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *strand = dict_item(variables, state->names.strand);
+    if (strand == NULL && !PyErr_Occurred()) {
+        const int64_t zero = 0;
+        PyObject *memory = PyByteArray_FromStringAndSize((char *)&zero, sizeof(zero));
+        PyObject *bytes = memory == NULL ? NULL : PyMemoryView_FromObject(memory);
+        Py_XDECREF(memory);
+        strand = bytes == NULL ? NULL : PyObject_CallMethod(bytes, "cast", "s", "q");
+        Py_XDECREF(bytes);
+        if (strand != NULL
+            && PyDict_SetItem(variables, state->names.strand, strand) < 0) {
+            Py_CLEAR(strand);
+        }
+    }
+    return strand;
+}
+
+/* Have the subscribers called for a call of a receiver that has returned `response`, or
+ * raised if that's NULL. The reference is taken, and a new one returned, or NULL with
+ * the receiver's error or one that interrupts this. */
+static PyObject *
+report(module_state *state, PyObject *const *arguments, PyObject *receiver,
+       PyObject *response, int64_t start, int64_t duration, int64_t own)
+{
+    PyObject *error = response == NULL ? take_raised_exception() : Py_NewRef(Py_None);
+    PyObject *reported = PyObject_CallFunction(
+        state->owned.report, "OOOOLLL", arguments[0], arguments[1], receiver, error,
+        (long long)start, (long long)duration, (long long)(own > 0 ? own : 0));
+    if (reported == NULL) {
+        Py_CLEAR(response);
+    }
+    else if (response == NULL) {
+        raise_exception(Py_NewRef(error));
+    }
+    Py_XDECREF(reported);
+    Py_DECREF(error);
+    return response;
+}
+
+/* Call a receiver, and count and time that. */
+static PyObject *
+call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments,
+             size_t flagged_count, PyObject *names)
+{
+    /* An earlier receiver may have turned monitoring off. */
+    if (state->owned.find_counts == NULL) {
+        return call_vector(receiver, arguments, flagged_count, names);
+    }
+    PyObject *counts = find_counts(state, arguments[0], receiver);
+    if (counts == NULL) {
+        return NULL;
+    }
+    PyObject *strand = state->owned.find_strand == NULL
+                           ? get_strand(state->module, NULL)
+                           : PyObject_CallNoArgs(state->owned.find_strand);
+    if (strand == NULL) {
+        Py_DECREF(counts);
+        return NULL;
+    }
+    int64_t *inside = get_numbers(strand);
+    int64_t outer = *inside;
+    *inside = 0;
+    int64_t start = read_clock();
+    PyObject *response = call_vector(receiver, arguments, flagged_count, names);
+    int64_t duration = read_clock() - start;
+    int64_t own = duration - *inside;
+    *inside = outer + duration;
+    count_call(get_numbers(counts), duration, own, response == NULL);
+    Py_DECREF(strand);
+    Py_DECREF(counts);
+    return duration < state->limit
+               ? response
+               : report(state, arguments, receiver, response, start, duration, own);
+}
+
+/* `def watch(find_counts, find_strand, limit, report, is_silent)`: count and time what
+ * is called, or nothing if the first is None. */
+static PyObject *
+watch(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    module_state *state = PyModule_GetState(module);
+    int64_t limit = count == 5 ? PyLong_AsLongLong(args[2]) : -1;
+    if (limit < 0) {
+        PyErr_SetString(PyExc_TypeError, "watch() takes five arguments");
+        return NULL;
+    }
+    state->limit = limit;
+    Py_XSETREF(state->owned.report, Py_NewRef(args[3]));
+    Py_XSETREF(state->owned.is_silent, Py_NewRef(args[4]));
+    Py_XSETREF(state->owned.find_strand,
+               args[1] == Py_None ? NULL : Py_NewRef(args[1]));
+    Py_XSETREF(state->owned.find_counts,
+               args[0] == Py_None ? NULL : Py_NewRef(args[0]));
+    Py_RETURN_NONE;
+}
+
+#endif
