@@ -46,6 +46,7 @@ QUESTIONS = [
         "hydrate",
         "save",
         "patched",
+        "monitored",
         "request",
     )
 ]
