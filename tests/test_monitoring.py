@@ -348,8 +348,9 @@ NAMES = {
 @pytest.mark.parametrize("kind", RECEIVERS)
 def test_names_of_receivers(signal, kind, monkeypatch):
     monkeypatch.setattr("django.db.transaction.on_commit", lambda *args, **kwargs: None)
-    for _ in range(2):
-        receiver = RECEIVERS[kind]()
+    # The class of a mock is its own, and its row goes with it.
+    receivers = [RECEIVERS[kind]() for _ in range(2)]
+    for receiver in receivers:
         signal.connect(receiver, weak=False)
         for _ in range(2):
             signal.send(Sender)
