@@ -23,46 +23,33 @@ refers_to(PyObject *reference, PyObject *object)
     return found == object;
 }
 
-/* Return whether an entry, as rows.find_counts() makes it, is that of a receiver. */
-static inline int
-is_entry_of(PyObject *entry, PyObject *signal, PyObject *known)
-{
-    return entry != NULL && refers_to(PyTuple_GET_ITEM(entry, 0), signal)
-           && refers_to(PyTuple_GET_ITEM(entry, 1), known);
-}
-
-/* Return where the counts of a receiver are kept, or can be: in one of four places. */
-static PyObject **
-find_entry(PyObject **rows, PyObject *signal, PyObject *known)
-{
-    uint64_t hash = (uint64_t)(uintptr_t)signal * 31 + (uint64_t)(uintptr_t)known;
-    PyObject **first = &rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
-    for (PyObject **entry = first; entry < first + 4; entry++) {
-        if (*entry == NULL || is_entry_of(*entry, signal, known)) {
-            return entry;
-        }
-    }
-    return first + (hash >> 4) % 4;
-}
-
 /* Return the counts of a receiver, or of the signal itself if that is the receiver, as
- * a new reference; NULL with an error. */
+ * a new reference; NULL with an error. They can be in one of four places of the table.
+ */
 static PyObject *
 find_counts(module_state *state, PyObject *signal, PyObject *receiver)
 {
     PyObject *known =
         PyMethod_Check(receiver) ? PyMethod_GET_FUNCTION(receiver) : receiver;
-    PyObject **entry = find_entry(state->owned.rows, signal, known);
-    if (!is_entry_of(*entry, signal, known)) {
-        PyObject *found = PyObject_CallFunctionObjArgs(state->owned.find_counts, signal,
-                                                       receiver, NULL);
-        if (found == NULL) {
-            return NULL;
+    uint64_t hash = (uint64_t)(uintptr_t)signal * 31 + (uint64_t)(uintptr_t)known;
+    PyObject **first =
+        &state->owned.rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
+    PyObject **entry = first;
+    for (; entry < first + 4 && *entry != NULL; entry++) {
+        if (refers_to(PyTuple_GET_ITEM(*entry, 0), signal)
+            && refers_to(PyTuple_GET_ITEM(*entry, 1), known)) {
+            return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
         }
-        /* Tuples of weak references and numbers run no program's code when they go. */
-        Py_XSETREF(*entry, found);
     }
-    return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
+    PyObject *found =
+        PyObject_CallFunctionObjArgs(state->owned.find_counts, signal, receiver, NULL);
+    if (found == NULL) {
+        return NULL;
+    }
+    PyObject *counts = Py_NewRef(PyTuple_GET_ITEM(found, 2));
+    /* Tuples of weak references and numbers run no program's code when they go. */
+    Py_XSETREF(*(entry < first + 4 ? entry : first + (hash >> 4) % 4), found);
+    return counts;
 }
 
 /* Count a send. Return whether its receivers are timed, -1 with an error. What
