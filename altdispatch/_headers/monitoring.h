@@ -215,6 +215,9 @@ watch(PyObject *module, PyObject *const *args, Py_ssize_t count)
     set_or_clear(&state->owned.find_strand, args[1]);
     set_or_clear(&state->owned.get_greenlet, args[2]);
     set_or_clear(&state->owned.find_counts, args[0]);
+    for (int i = 0; state->owned.find_counts == NULL && i < ROWS; i++) {
+        Py_CLEAR(state->owned.rows[i]);
+    }
     Py_RETURN_NONE;
 }
 
