@@ -473,8 +473,8 @@ static PyMethodDef speedups_methods[] = {
      PyDoc_STR("get_strand($module, /)\n--\n\n"
                "Return the strand of this thread: see altdispatch.watching.")},
     {"watch", (PyCFunction)(void (*)(void))watch, METH_FASTCALL,
-     PyDoc_STR("watch($module, find_counts, find_strand, limit, report, is_silent, /)"
-               "\n--\n\nCount and time what is called, or no longer.")},
+     PyDoc_STR("watch($module, find_counts, find_strand, get_greenlet, limit, report, "
+               "is_silent, /)\n--\n\nCount and time what is called, or no longer.")},
     {NULL, NULL, 0, NULL},
 };
 

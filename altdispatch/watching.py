@@ -52,7 +52,10 @@ def find_strand() -> memoryview:
         if task is not None and (strand := _strands.get(task)) is not None:
             return strand
     if _get_greenlet is not None:
-        return _strands.setdefault(_get_greenlet(), make_numbers(1))
+        greenlet = _get_greenlet()
+        # The first greenlet of a thread has that of the thread.
+        if greenlet.parent is not None:
+            return _strands.setdefault(greenlet, make_numbers(1))
     get_strand = implementations.in_use.get_strand
     return _thread.strand if get_strand is None else get_strand()
 
@@ -75,6 +78,7 @@ def switch() -> None:
         watch(
             find_counts if dispatcher.is_watched else None,
             find_strand if has_strands else None,
+            None if _has_tasks else _get_greenlet,
             subscribers.limit,
             report,
             is_silent,

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import django
 
-from benchmarks import send, shop
+from benchmarks import monitored, send, shop
 from benchmarks.variants import VARIANTS
 
 KEPT = Path(__file__).with_suffix(".json")
@@ -45,6 +45,9 @@ ROWS = [
     "has_listeners, caching, 3 receivers",
     # Not of another sender: that depends on where in memory the senders are.
     "send, not caching, 3 receivers",
+    "send, caching, no receivers, monitoring",
+    "send, caching, 1 receiver, monitoring",
+    "send, caching, 3 receivers, monitoring",
 ]
 
 
@@ -137,7 +140,7 @@ def work() -> None:
     """Send, with a mark before and after each row."""
     shop.set_up()
     VARIANTS["c"]()
-    rows = {row.name: row for row in send.ROWS}
+    rows = {row.name: row for row in [*send.ROWS, *monitored.ROWS]}
     for name in ROWS:
         with rows[name].prepare() as body:
             body.time(100)

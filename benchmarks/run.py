@@ -47,6 +47,7 @@ QUESTIONS = [
         "hydrate",
         "save",
         "patched",
+        "monitored",
         "request",
     )
 ]

@@ -18,6 +18,7 @@ from typing import Any
 import asgiref.sync
 
 import altdispatch
+from altdispatch import monitoring
 
 logging.getLogger("django.dispatch").addHandler(logging.NullHandler())
 logging.getLogger("django.dispatch").propagate = False
@@ -231,6 +232,17 @@ def exercise() -> None:
         change_while_sending(caching)
         connect_many(caching)
     swap()
+
+
+def exercise_monitored() -> None:
+    """Do that while everything is counted and timed, and a subscriber told of it."""
+    # What is left of earlier signals goes with them.
+    monitoring.reset()
+    monitoring.enable()
+    with monitoring.subscribe(id, slower_than=0):
+        exercise()
+        exercise_asynchronously(altdispatch.Signal)
+    monitoring.disable()
 
 
 def exercise_asynchronously(signal_class: type) -> None:

@@ -134,7 +134,8 @@ def check_memory(folder: Path) -> bool:
         sys.executable,
         "-c",
         "from tests.exercise import *; exercise(); exercise()\n"
-        "for _ in range(2): exercise_asynchronously(altdispatch.Signal)",
+        "for _ in range(2): exercise_asynchronously(altdispatch.Signal)\n"
+        "exercise_monitored()",
     ]
     process = subprocess.run(
         command,

@@ -26,6 +26,7 @@ from django.core.signals import request_started
 from django.dispatch import Signal
 
 import altdispatch
+from altdispatch import monitoring
 from altdispatch.receivers import Receivers
 from altdispatch.releases import RELEASE
 from altdispatch.together import CAN_START_EARLY
@@ -631,3 +632,22 @@ def test_patched_methods_of_weak_references(outcomes):
         return got.call_count
 
     assert outcomes(scenario) == (2, 0)
+
+
+# While monitoring is on.
+
+
+def test_coroutines_are_wrapped_while_monitoring(outcomes):
+    async def receiver(**kwargs):
+        return sys._getframe(1).f_code.co_name
+
+    def scenario():
+        signal = Signal()
+        signal.connect(receiver)
+        with monitoring.subscribe(id):
+            ((_, name),) = asyncio.run(signal.asend(Sender))
+        return name
+
+    stock, swapped = outcomes(scenario)
+    assert stock in ("run", "_run")
+    assert swapped == "_watch"

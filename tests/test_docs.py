@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import Signal
 
 import altdispatch
+from altdispatch import monitoring
 
 from .conftest import ROOT
 from .system.shop.models import Product
@@ -496,6 +498,37 @@ def test_command_line(shop):
     shop.type(status)
     shop.type(signals)
     type_loosely(shop, profile)
+
+
+def test_find_slow_receivers(reader, tmp_path):
+    profile, signals = blocks("howto/find-slow-receivers.rst")
+    reader.folder = ROOT / "examples" / "shop"
+    reader.environment["SHOP_DATABASE"] = str(tmp_path / "shop.sqlite3")
+    reader.run("python manage.py migrate")
+    reader.type(profile.replace("profile.html", str(tmp_path / "profile.html")))
+    assert "audit.receivers.log" in (tmp_path / "profile.html").read_text("utf-8")
+    (written,) = reader.type(signals)
+    assert "django.db.models.signals.post_save" in written
+
+
+def test_monitoring(capsys):
+    counting, subscribing = blocks("reference/monitoring.rst")
+
+    def receiver(**kwargs):
+        time.sleep(0.1)
+
+    signal = altdispatch.Signal()
+    signal.connect(receiver)
+    names = {}
+    exec(subscribing.replace("...", ""), {"monitoring": monitoring}, names)
+    # The example's loop is for what the dots stand for.
+    signal.send(None)
+    names["unsubscribe"]()
+    name = f"{__name__}.test_monitoring.<locals>.receiver"
+    assert capsys.readouterr().out.startswith(f"{name} ")
+    exec(counting.replace("...", "signal.send(None)"), {"signal": signal})
+    monitoring.disable()
+    assert capsys.readouterr().out.startswith(f"{name} 2 0.2")
 
 
 def test_contributing(reader):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 GROWTH = """
 import array, gc, sys, time, warnings
 import altdispatch
-from tests.exercise import exercise, exercise_asynchronously
+from tests.exercise import *
 
 # Up to 6.0, what waits for synchronous receivers while others can't be called.
 warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
@@ -47,6 +47,7 @@ print(*(min(which[-10:]) - min(which[10:20]) for which in counts))
         # and they get to a place that had none yet every other time at most.
         ("exercise()", 60),
         ("exercise_asynchronously(altdispatch.Signal)", 20),
+        ("exercise_monitored()", 60),
     ],
 )
 def test_nothing_leaks(run_python, what, few):

@@ -21,6 +21,7 @@ from django.core.signals import setting_changed
 from django.test import override_settings
 
 from altdispatch import dispatcher, monitoring, rows, together
+from altdispatch.releases import SYNC_RECEIVERS_FIRST
 from altdispatch.tasks import on_commit
 
 from .implementations import COUNTS_REFERENCES
@@ -187,11 +188,12 @@ def test_own_time(Signal, way, inner_way, is_async):
     signal.connect(outer_async if is_async else outer)
     send(way, signal)
     (stats,) = stats_of(signal).receivers
-    # What a receiver waits for in another thread is its own time.
+    # What a receiver waits for in another thread is its own time. Before Django 6.1,
+    # the others run at the same time.
     inside = 0.02
     if is_async and not inner_way.startswith("a"):
         inside = 0
-    elif inner_way.startswith("a") and not is_async:
+    elif inner_way.startswith("a") and not (is_async and SYNC_RECEIVERS_FIRST):
         inside = 0.01
     assert stats.total - stats.own >= inside * 0.99
     assert 0.002 <= stats.own <= stats.total
@@ -348,8 +350,9 @@ NAMES = {
 @pytest.mark.parametrize("kind", RECEIVERS)
 def test_names_of_receivers(signal, kind, monkeypatch):
     monkeypatch.setattr("django.db.transaction.on_commit", lambda *args, **kwargs: None)
-    for _ in range(2):
-        receiver = RECEIVERS[kind]()
+    # The class of a mock is its own, and its row goes with it.
+    receivers = [RECEIVERS[kind]() for _ in range(2)]
+    for receiver in receivers:
         signal.connect(receiver, weak=False)
         for _ in range(2):
             signal.send(Sender)
@@ -713,7 +716,7 @@ def test_coroutine_that_is_never_awaited_warns_once(signal, recwarn):
     assert isinstance(send("asend", signal), ValueError)
     gc.collect()
     messages = [str(warning.message) for warning in recwarn]
-    assert messages == ["coroutine 'waiting' was never awaited"]
+    assert messages.count("coroutine 'waiting' was never awaited") == 1
 
 
 # The numbers.

@@ -82,15 +82,16 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
     return site->count == count ? Py_XNewRef(site->outgoing) : NULL;
 }
 
-/* Call a receiver, whose reference is taken over. Return (receiver, response), or NULL
- * with an error. */
+/* Call a receiver, whose reference is taken over. `inside` is NULL unless it's timed.
+ * Return (receiver, response), or NULL with an error. */
 static inline PyObject *
 call_for_pair(module_state *state, PyObject *receiver, PyObject *const *arguments,
-              size_t offset_flag, PyObject *names, int robust, int is_watched)
+              size_t offset_flag, PyObject *names, int robust, int64_t *inside)
 {
     PyObject *response =
-        is_watched ? call_watched(state, receiver, arguments, offset_flag, names)
-                   : call_vector(receiver, arguments, offset_flag, names);
+        inside == NULL
+            ? call_vector(receiver, arguments, offset_flag, names)
+            : call_watched(state, receiver, arguments, offset_flag, names, inside);
     if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
         response = take_raised_exception();
         PyObject *logged = PyObject_CallFunctionObjArgs(
@@ -117,14 +118,13 @@ call_for_pair(module_state *state, PyObject *receiver, PyObject *const *argument
  * references. */
 static inline Py_ALWAYS_INLINE PyObject *
 call_each(module_state *state, PyObject *receivers, PyObject *const *arguments,
-          size_t offset_flag, PyObject *names, int robust, int is_watched)
+          size_t offset_flag, PyObject *names, int robust, int64_t *inside)
 {
     int is_reused = Py_REFCNT(receivers) == 1;
     PyObject *responses = is_reused ? Py_NewRef(receivers) : PyList_New(0);
     for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
-        PyObject *pair =
-            call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)), arguments,
-                          offset_flag, names, robust, is_watched);
+        PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
+                                       arguments, offset_flag, names, robust, inside);
         int failed = -1;
         if (pair != NULL) {
             failed = is_reused ? PyList_SetItem(responses, i, Py_NewRef(pair))
@@ -143,7 +143,7 @@ static PyObject *
 call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
          size_t offset_flag, PyObject *names, int robust)
 {
-    return call_each(state, receivers, arguments, offset_flag, names, robust, 0);
+    return call_each(state, receivers, arguments, offset_flag, names, robust, NULL);
 }
 
 /* Do that while monitoring is on, and count the send. */
@@ -152,12 +152,16 @@ call_all_watched(module_state *state, PyObject *receivers, PyObject *const *argu
                  size_t offset_flag, PyObject *names, int robust, int is_heard)
 {
     int is_watched = count_send(state, arguments[0], is_heard);
-    if (is_watched < 0) {
+    PyObject *strand = is_watched > 0 ? find_strand(state) : NULL;
+    if (is_watched < 0 || (is_watched && strand == NULL)) {
         Py_DECREF(receivers);
         return NULL;
     }
-    return call_each(state, receivers, arguments, offset_flag, names, robust,
-                     is_watched);
+    int64_t *inside = is_watched ? get_numbers(strand) : NULL;
+    PyObject *responses =
+        call_each(state, receivers, arguments, offset_flag, names, robust, inside);
+    Py_XDECREF(strand);
+    return responses;
 }
 
 /* Return the keyword arguments of a send other than its sender, as a dict; NULL with an

@@ -23,46 +23,33 @@ refers_to(PyObject *reference, PyObject *object)
     return found == object;
 }
 
-/* Return whether an entry, as rows.find_counts() makes it, is that of a receiver. */
-static inline int
-is_entry_of(PyObject *entry, PyObject *signal, PyObject *known)
-{
-    return entry != NULL && refers_to(PyTuple_GET_ITEM(entry, 0), signal)
-           && refers_to(PyTuple_GET_ITEM(entry, 1), known);
-}
-
-/* Return where the counts of a receiver are kept, or can be: in one of four places. */
-static PyObject **
-find_entry(PyObject **rows, PyObject *signal, PyObject *known)
-{
-    uint64_t hash = (uint64_t)(uintptr_t)signal * 31 + (uint64_t)(uintptr_t)known;
-    PyObject **first = &rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
-    for (PyObject **entry = first; entry < first + 4; entry++) {
-        if (*entry == NULL || is_entry_of(*entry, signal, known)) {
-            return entry;
-        }
-    }
-    return first + (hash >> 4) % 4;
-}
-
 /* Return the counts of a receiver, or of the signal itself if that is the receiver, as
- * a new reference; NULL with an error. */
+ * a new reference; NULL with an error. They can be in one of four places of the table.
+ */
 static PyObject *
 find_counts(module_state *state, PyObject *signal, PyObject *receiver)
 {
     PyObject *known =
         PyMethod_Check(receiver) ? PyMethod_GET_FUNCTION(receiver) : receiver;
-    PyObject **entry = find_entry(state->owned.rows, signal, known);
-    if (!is_entry_of(*entry, signal, known)) {
-        PyObject *found = PyObject_CallFunctionObjArgs(state->owned.find_counts, signal,
-                                                       receiver, NULL);
-        if (found == NULL) {
-            return NULL;
+    uint64_t hash = (uint64_t)(uintptr_t)signal * 31 + (uint64_t)(uintptr_t)known;
+    PyObject **first =
+        &state->owned.rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
+    PyObject **entry = first;
+    for (; entry < first + 4 && *entry != NULL; entry++) {
+        if (refers_to(PyTuple_GET_ITEM(*entry, 0), signal)
+            && refers_to(PyTuple_GET_ITEM(*entry, 1), known)) {
+            return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
         }
-        /* Tuples of weak references and numbers run no program's code when they go. */
-        Py_XSETREF(*entry, found);
     }
-    return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
+    PyObject *found =
+        PyObject_CallFunctionObjArgs(state->owned.find_counts, signal, receiver, NULL);
+    if (found == NULL) {
+        return NULL;
+    }
+    PyObject *counts = Py_NewRef(PyTuple_GET_ITEM(found, 2));
+    /* Tuples of weak references and numbers run no program's code when they go. */
+    Py_XSETREF(*(entry < first + 4 ? entry : first + (hash >> 4) % 4), found);
+    return counts;
 }
 
 /* Count a send. Return whether its receivers are timed, -1 with an error. What
@@ -128,6 +115,34 @@ get_strand(PyObject *module, PyObject *Py_UNUSED(ignored))
     return strand;
 }
 
+/* Return whether it's the first greenlet of its thread that is running, or -1 with an
+ * error. */
+static int
+is_main_greenlet(module_state *state)
+{
+    PyObject *greenlet = PyObject_CallNoArgs(state->owned.get_greenlet);
+    PyObject *parent =
+        greenlet == NULL ? NULL : PyObject_GetAttr(greenlet, state->names.parent);
+    Py_XDECREF(greenlet);
+    Py_XDECREF(parent);
+    return parent == NULL ? -1 : parent == Py_None;
+}
+
+/* Return the strand of what is running, a new reference, or NULL with an error. */
+static PyObject *
+find_strand(module_state *state)
+{
+    int is_of_thread = state->owned.find_strand == NULL;
+    if (state->owned.get_greenlet != NULL) {
+        is_of_thread = is_main_greenlet(state);
+        if (is_of_thread < 0) {
+            return NULL;
+        }
+    }
+    return is_of_thread ? get_strand(state->module, NULL)
+                        : PyObject_CallNoArgs(state->owned.find_strand);
+}
+
 /* Have the subscribers called for a call of a receiver that has returned `response`, or
  * raised if that's NULL. The reference is taken, and a new one returned, or NULL with
  * the receiver's error or one that interrupts this. */
@@ -150,10 +165,10 @@ report(module_state *state, PyObject *const *arguments, PyObject *receiver,
     return response;
 }
 
-/* Call a receiver, and count and time that. */
+/* Call a receiver, and count and time that. `inside` is the number of the strand. */
 static PyObject *
 call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments,
-             size_t flagged_count, PyObject *names)
+             size_t flagged_count, PyObject *names, int64_t *inside)
 {
     /* An earlier receiver may have turned monitoring off. */
     if (state->owned.find_counts == NULL) {
@@ -163,14 +178,6 @@ call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments
     if (counts == NULL) {
         return NULL;
     }
-    PyObject *strand = state->owned.find_strand == NULL
-                           ? get_strand(state->module, NULL)
-                           : PyObject_CallNoArgs(state->owned.find_strand);
-    if (strand == NULL) {
-        Py_DECREF(counts);
-        return NULL;
-    }
-    int64_t *inside = get_numbers(strand);
     int64_t outer = *inside;
     *inside = 0;
     int64_t start = read_clock();
@@ -179,31 +186,38 @@ call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments
     int64_t own = duration - *inside;
     *inside = outer + duration;
     count_call(get_numbers(counts), duration, own, response == NULL);
-    Py_DECREF(strand);
     Py_DECREF(counts);
     return duration < state->limit
                ? response
                : report(state, arguments, receiver, response, start, duration, own);
 }
 
-/* `def watch(find_counts, find_strand, limit, report, is_silent)`: count and time what
- * is called, or nothing if the first is None. */
+static inline void
+set_or_clear(PyObject **place, PyObject *object)
+{
+    Py_XSETREF(*place, object == Py_None ? NULL : Py_NewRef(object));
+}
+
+/* `def watch(find_counts, find_strand, get_greenlet, limit, report, is_silent)`: count
+ * and time what is called, or nothing if the first is None. */
 static PyObject *
 watch(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = PyModule_GetState(module);
-    int64_t limit = count == 5 ? PyLong_AsLongLong(args[2]) : -1;
+    int64_t limit = count == 6 ? PyLong_AsLongLong(args[3]) : -1;
     if (limit < 0) {
-        PyErr_SetString(PyExc_TypeError, "watch() takes five arguments");
+        PyErr_SetString(PyExc_TypeError, "watch() takes six arguments");
         return NULL;
     }
     state->limit = limit;
-    Py_XSETREF(state->owned.report, Py_NewRef(args[3]));
-    Py_XSETREF(state->owned.is_silent, Py_NewRef(args[4]));
-    Py_XSETREF(state->owned.find_strand,
-               args[1] == Py_None ? NULL : Py_NewRef(args[1]));
-    Py_XSETREF(state->owned.find_counts,
-               args[0] == Py_None ? NULL : Py_NewRef(args[0]));
+    set_or_clear(&state->owned.report, args[4]);
+    set_or_clear(&state->owned.is_silent, args[5]);
+    set_or_clear(&state->owned.find_strand, args[1]);
+    set_or_clear(&state->owned.get_greenlet, args[2]);
+    set_or_clear(&state->owned.find_counts, args[0]);
+    for (int i = 0; state->owned.find_counts == NULL && i < ROWS; i++) {
+        Py_CLEAR(state->owned.rows[i]);
+    }
     Py_RETURN_NONE;
 }
 

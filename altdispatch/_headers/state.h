@@ -50,6 +50,7 @@ typedef struct {
     _(locked, "locked")                                                                \
     _(loop, "loop")                                                                    \
     _(make_id, "_make_id")                                                             \
+    _(parent, "parent")                                                                \
     _(ref, "ref")                                                                      \
     _(release, "release")                                                              \
     _(sender, "sender")                                                                \
@@ -112,9 +113,11 @@ typedef struct {
     PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
 
     /* What watch() was given, or NULL: find_counts while nothing is watched,
-     * find_strand while each thread has but one. */
+     * find_strand while each thread has but one strand, get_greenlet if only greenlets
+     * have others. */
     PyObject *find_counts;
     PyObject *find_strand;
+    PyObject *get_greenlet;
     PyObject *report;
     PyObject *is_silent;
     PyObject *rows[ROWS]; /* tuples that find_counts has returned, or NULL */
