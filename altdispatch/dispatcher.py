@@ -222,7 +222,7 @@ class Signal(django.dispatch.Signal):
         if is_watched:
             watching.count_send(self, sync_receivers, async_receivers)
             for receiver in sync_receivers:
-                with _watch(self, sender, receiver):
+                with watch(self, sender, receiver):
                     response = receiver(signal=self, sender=sender, **named)
                 responses.append((receiver, response))
         # A patched look-up may have found them in something that isn't a list.
@@ -276,7 +276,7 @@ class Signal(django.dispatch.Signal):
         for receiver in sync_receivers:
             try:
                 if is_watched:
-                    with _watch(self, sender, receiver):
+                    with watch(self, sender, receiver):
                         response = receiver(signal=self, sender=sender, **named)
                 else:
                     response = receiver(signal=self, sender=sender, **named)
@@ -370,7 +370,7 @@ OWN_CLEAR_DEAD_RECEIVERS = {
 }
 
 
-def _watch(
+def watch(
     signal: Signal, sender: Any, receiver: Receiver, is_async: bool = False
 ) -> AbstractContextManager[None]:
     """Return what times the call of a receiver in its block, if that's to be timed."""
@@ -458,7 +458,7 @@ def call_in_thread(
         responses = []
         for receiver in receivers:
             try:
-                with _watch(signal, sender, receiver):
+                with watch(signal, sender, receiver):
                     response = receiver(signal=signal, sender=sender, **named)
             except Exception as error:
                 if method == "asend":
@@ -525,7 +525,7 @@ def call_found(
     responses = []
     for receiver in sync_receivers:
         try:
-            with _watch(signal, sender, receiver):
+            with watch(signal, sender, receiver):
                 response = receiver(signal=signal, sender=sender, **named)
         except Exception as error:
             if not robust:
@@ -572,7 +572,7 @@ def _make_robust_coroutines(
 
     async def asend_and_wrap_exception(receiver: Receiver) -> Any:
         try:
-            with _watch(signal, sender, receiver, is_async=True):
+            with watch(signal, sender, receiver, is_async=True):
                 return await receiver(signal=signal, sender=sender, **named)
         except Exception as error:
             signal._log_robust_failure(receiver, error)

@@ -14,7 +14,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 
 from . import dispatcher
-from .dispatcher import Receiver, Responses, Signal, call_in_thread
+from .dispatcher import Receiver, Responses, Signal, call_in_thread, watch
 
 AsyncReceiver = Callable[..., Awaitable[Any]]
 
@@ -121,7 +121,8 @@ async def _call_in_order(
             in_thread = []
         response: Any
         try:
-            response = await side(signal=signal, sender=sender, **named)
+            with watch(signal, sender, side, is_async=True):
+                response = await side(signal=signal, sender=sender, **named)
         except Exception as error:
             if method == "asend":
                 raise

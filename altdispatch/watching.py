@@ -119,6 +119,7 @@ class Watch:
     __slots__ = (
         "_inside",
         "_is_async",
+        "_outer",
         "_receiver",
         "_row",
         "_sender",
@@ -152,8 +153,10 @@ class Watch:
         own = max(duration - self._strand[INSIDE], 0)
         if self._task is None:
             self._strand[INSIDE] = self._inside + duration
-        else:
+        elif self._outer is None:
             _strands.pop(self._task, None)
+        else:
+            _strands[self._task] = self._outer
         rows.count_call(self._row.counts, duration, own, error is not None)
         if duration >= subscribers.limit:
             report(
@@ -168,7 +171,11 @@ class Watch:
             )
 
     def _enter_task(self) -> memoryview:
-        """Return a strand for an asynchronous receiver, which has a task to itself."""
+        """Return a strand for an asynchronous receiver.
+
+        It has a task to itself, unless it's the asynchronous side of a hybrid receiver:
+        then that's the task of the sender, which may be a receiver too.
+        """
         global _has_tasks
         if not _has_tasks:
             _has_tasks = True
@@ -178,6 +185,7 @@ class Watch:
         self._task = _get_task()
         strand = make_numbers(1)
         if self._task is not None:
+            self._outer = _strands.get(self._task)
             _strands[self._task] = strand
         return strand
 
