@@ -95,23 +95,25 @@ class Subscribers:
         self, key: object, function: Callable[[Call], object], slower_than: float
     ) -> None:
         """Have a function called with calls that take so many seconds, or more."""
-        self._set({**self._all, key: (round(slower_than * 1e9), function)})
+        self._all[key] = round(slower_than * 1e9), function
+        self._set_limit()
 
     def remove(self, key: object) -> None:
         """Have it called no more; it may have been removed already."""
-        self._set({each: self._all[each] for each in self._all if each is not key})
+        self._all.pop(key, None)
+        self._set_limit()
 
-    def _set(self, new: dict[object, tuple[int, Callable[[Call], object]]]) -> None:
-        # Never changed in place: a subscriber may unsubscribe itself.
-        self._all = new
-        self.limit = min((limit for limit, _ in new.values()), default=NEVER)
+    def _set_limit(self) -> None:
+        limits = [limit for limit, _ in self._all.copy().values()]
+        self.limit = min(limits, default=NEVER)
 
     def __len__(self) -> int:
         return len(self._all)
 
     def tell(self, call: Call) -> None:
         """Call those that want to know of a call."""
-        for limit, function in self._all.values():
+        # A copy: a subscriber may unsubscribe itself.
+        for limit, function in self._all.copy().values():
             if call.duration * 1e9 >= limit:
                 try:
                     function(call)

@@ -362,7 +362,7 @@ def test_worth_it(project):
     (measure,) = blocks("explanation/worth-it.rst")
     assert blocks("readers/faster.rst") == [measure]
     (written,) = project.type(measure)
-    assert "altdispatch dispatches" in written
+    assert "orth it here: " in written
 
 
 def test_turn_off(monkeypatch):

@@ -187,7 +187,7 @@ call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments
     *inside = outer + duration;
     count_call(get_numbers(counts), duration, own, response == NULL);
     Py_DECREF(counts);
-    return duration < state->limit
+    return duration < state->limit || state->owned.report == NULL
                ? response
                : report(state, arguments, receiver, response, start, duration, own);
 }
