@@ -2,10 +2,11 @@
 
     python -m tests.companions                   all of them
     python -m tests.companions wagtail sentry    some
+    python -m tests.companions --monitoring      with monitoring enabled where swapped
 
 Each is driven on stock Django and with each implementation, in processes of their own,
-as many of the packages patch what they use. A run of all also writes its table to
-docs/results/. Exit status: 0 if everything was the same.
+as many of the packages patch what they use. A run of all without monitoring also
+writes its table to docs/results/. Exit status: 0 if everything was the same.
 """
 
 import argparse
@@ -79,33 +80,47 @@ def main() -> int:
         description="Compare packages for Django, stock and swapped.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
-    chosen = parser.parse_args().names
+    parser.add_argument(
+        "--monitoring",
+        action="store_true",
+        help="enable monitoring where the dispatcher is swapped",
+    )
+    options = parser.parse_args()
+    swapped = ["--swapped", *(["--monitoring"] if options.monitoring else [])]
     results = []
-    for name in chosen or names():
-        results.append(compare(read(name)))
+    for name in options.names or names():
+        results.append(compare(read(name), swapped))
         print(results[-1], flush=True)
-    if not chosen:
+    if not options.names and not options.monitoring:
         file = documented_table()
         file.write_text(table(results), encoding="utf-8")
         print(f"the table: {file.relative_to(ROOT)}")
     return not all(result.is_good() for result in results)
 
 
-def compare(companion: Companion) -> Result:
-    """Drive a companion on all dispatchers, and return how it went."""
+def compare(companion: Companion, options: Sequence[str]) -> Result:
+    """Drive a companion on all dispatchers, and return how it went.
+
+    ``options`` are those of ``_drive`` where the dispatcher is swapped.
+    """
     try:
-        stock = see(companion, "stock")
+        stock = see(companion, "stock", [])
     except Failed as failure:
         print(failure, file=sys.stderr)
         return Result(companion, 0, dict.fromkeys(SWAPPED, "fails on stock Django"))
-    outcomes = {name: compare_with(stock, companion, name) for name in SWAPPED}
+    outcomes = {name: compare_with(stock, companion, name, options) for name in SWAPPED}
     return Result(companion, len(stock), outcomes)
 
 
-def compare_with(stock: Sequence[str], companion: Companion, dispatcher: str) -> str:
+def compare_with(
+    stock: Sequence[str],
+    companion: Companion,
+    dispatcher: str,
+    options: Sequence[str],
+) -> str:
     """Return how what is seen with a dispatcher compares with stock Django."""
     try:
-        swapped = see(companion, dispatcher)
+        swapped = see(companion, dispatcher, options)
     except Failed as failure:
         print(failure, file=sys.stderr)
         return "fails"
@@ -117,9 +132,8 @@ def compare_with(stock: Sequence[str], companion: Companion, dispatcher: str) ->
     return "different"
 
 
-def see(companion: Companion, dispatcher: str) -> list[str]:
+def see(companion: Companion, dispatcher: str, options: Sequence[str]) -> list[str]:
     """Return the lines of what is seen with a dispatcher; raise Failed if it fails."""
-    options = ["--swapped"] if dispatcher in SWAPPED else []
     process = subprocess.run(
         [sys.executable, "-m", f"{__package__}._drive", companion.name, *options],
         cwd=ROOT,

@@ -1,6 +1,6 @@
 """Drive one companion in this process, and print what it saw.
 
-python -m tests.companions._drive NAME [--swapped]
+python -m tests.companions._drive NAME [--swapped [--monitoring]]
 """
 
 import argparse
@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import connection
 
 import altdispatch
+from altdispatch import monitoring
 
 from . import _settings
 from ._companion import Companion, names, read
@@ -35,12 +36,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=names())
     parser.add_argument("--swapped", action="store_true")
+    parser.add_argument("--monitoring", action="store_true")
     options = parser.parse_args()
+    if options.monitoring:
+        monitoring.enable()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         seen = drive(read(options.name), options.swapped)
     status = altdispatch.status()
     assert status.installed == options.swapped
     dispatcher = status.implementation if status.installed else "stock"
+    counted = any(signal.receivers for signal in monitoring.snapshot().signals)
+    assert counted == options.monitoring
     output = json.dumps({"dispatcher": dispatcher, "seen": seen}, indent=1)
     print(MADE_UP.sub("made up", output))
 
