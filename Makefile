@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions delivery \
+.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions contrib delivery \
 	django-suite postgresql lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -55,6 +55,9 @@ deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has 
 
 companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
+
+contrib: $(VENV)/with-contrib-test ## test what monitoring shows in other packages, and in Chromium: [ARGS="-k sentry"]
+	$(PYTEST) tests/contrib $(ARGS)
 
 delivery: $(VENV)/with-delivery ## kill processes, and count tasks: [ARGS="--orders 400 --kills 10 sqlite postgresql"]
 	$(BIN)/python -m tests.delivery $(ARGS)

@@ -1,0 +1,1 @@
+"""``altdispatch.contrib`` with the real packages: ``make contrib`` installs them."""
