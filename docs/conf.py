@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
+from django.conf import settings
+
 import altdispatch
+
+# django-debug-toolbar reads them when it's imported.
+settings.configure()
 
 project = "altdispatch"
 author = "The altdispatch maintainers"
