@@ -566,8 +566,8 @@ def test_negative_limit_is_refused():
 @pytest.mark.parametrize("way", ["send", "send_robust"])
 def test_interrupts_come_out_of_the_send(Signal, way):
     """At any moment, also while subscribers are called; nothing is left behind."""
-    # A signal that doesn't cache takes its lock, which an interrupt may leave locked, as
-    # with Django.
+    # A signal that doesn't cache takes its lock, which an interrupt may leave locked,
+    # as with Django.
     signal = Signal(use_caching=True)
 
     class Interrupt(BaseException):
