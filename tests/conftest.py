@@ -54,7 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests on each implementation, and what is marked also with monitoring."""
     if "implementation" in metafunc.fixturenames:
         names = [*IMPLEMENTATIONS]
-        if metafunc.definition.get_closest_marker("monitored") is not None:
+        marker = metafunc.definition.get_closest_marker("monitored")
+        if marker is not None and marker.args != (False,):
             names.append("monitored")
         metafunc.parametrize("implementation", names, indirect=True)
 

@@ -215,6 +215,7 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
     assert last == [False] * (7 if RELEASE >= (6, 1) else 6)
 
 
+@pytest.mark.monitored(False)  # tests/test_monitoring.py has its own.
 def test_million_short_lived_senders_leave_nothing(Signal, caching):
     """Of ours alone: what stock does is not to be exceeded, and that is nothing."""
     signal = Signal(use_caching=caching)
@@ -238,6 +239,7 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
     assert after[0] - before[0] < 50
 
 
+@pytest.mark.monitored(False)
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="lists stay plain without counts"
 )
