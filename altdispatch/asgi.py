@@ -10,6 +10,7 @@ needs it.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import asgiref.sync
 import django.utils.connection
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from django.utils.connection import BaseConnectionHandler
 
 T = TypeVar("T")
 
@@ -41,6 +43,10 @@ KNOWS_THREADS = _restore_context is not None and all(
         (ThreadSensitiveContext(), "token"),
     )
 )
+
+# What programs patch to keep threads, or to prepare them.
+_run_thread: Any = threading.Thread.run
+_settings_of_handler: Any = vars(BaseConnectionHandler).get("settings")
 
 # The receivers, and all names that each of them uses. A function that uses others is
 # not one that does nothing without connections.
@@ -100,9 +106,27 @@ def _is_thread_to_come() -> bool:
         and not SyncToAsync.deadlock_context.get(False)
         # At exit, no threads are started.
         and threading.main_thread().is_alive()
+        and not getattr(concurrent.futures.thread, "_shutdown", True)
+        and _is_thread_new()
         and _is_written_in(asgiref.sync, SyncToAsync.__call__)
         and _is_written_in(asgiref.sync, SyncToAsync.thread_handler)
         and not _is_being_cancelled()
+    )
+
+
+def _is_thread_new() -> bool:
+    """Return whether no program keeps or prepares the threads that asgiref starts."""
+    loop = asyncio.get_running_loop()
+    owners = [cls for cls in type(loop).__mro__ if "run_in_executor" in vars(cls)]
+    return (
+        getattr(asgiref.sync, "ThreadPoolExecutor", None)
+        is concurrent.futures.ThreadPoolExecutor
+        and threading.Thread.run is _run_thread
+        and "run_in_executor" not in getattr(loop, "__dict__", ())
+        and (
+            owners[0] is asyncio.BaseEventLoop
+            or owners[0].__module__.partition(".")[0] == "uvloop"
+        )
     )
 
 
@@ -115,14 +139,27 @@ def _is_being_cancelled() -> bool:
 def _is_without_connections() -> bool:
     """Return whether Django's handler of connections has none to show here."""
     handler = vars(sys.modules["django.db"])["connections"]
+    try:
+        return _is_djangos_handler(handler) and not any(
+            hasattr(handler._connections, alias) for alias in vars(handler)["settings"]
+        )
+    except Exception:
+        # Django's receivers meet the same error in the thread, where it's due.
+        return False
+
+
+def _is_djangos_handler(handler: Any) -> bool:
+    cls = type(handler)
     return (
-        type(handler).__module__ == "django.db.utils"
+        cls.__module__ == "django.db.utils"
         # Read on first use, by code of the program's.
         and type(vars(handler).get("settings")) is dict
+        and vars(BaseConnectionHandler).get("settings") is _settings_of_handler
+        and "settings" not in vars(cls)
         and "all" not in vars(handler)
-        and _is_written_in(django.utils.connection, type(handler).all)
-        and _is_written_in(django.utils.connection, type(handler).__iter__)
-        and not handler.all(initialized_only=True)
+        and _is_written_in(django.utils.connection, cls.all)
+        and _is_written_in(django.utils.connection, cls.__iter__)
+        and _is_written_in(django.utils.connection, cls.__getitem__)
     )
 
 

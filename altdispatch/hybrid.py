@@ -37,8 +37,8 @@ class hybrid:
     Also decorates functions and methods. Connect it as any other receiver: weakly, it
     lives as long as something else refers to it; a method of it, as long as its object.
 
-    Raise ``TypeError`` if ``synchronous`` can't be called or is a coroutine function,
-    or if ``asynchronous`` isn't one.
+    Raise ``TypeError`` if ``synchronous`` can't be called, is a coroutine function, a
+    class method or a static method, or if ``asynchronous`` isn't a coroutine function.
 
     .. versionadded:: 0.2
     """
@@ -46,9 +46,14 @@ class hybrid:
     def __init__(
         self, synchronous: Receiver, asynchronous: AsyncReceiver | None = None
     ) -> None:
+        if isinstance(synchronous, (classmethod, staticmethod)):
+            raise TypeError(f"Put @{type(synchronous).__name__} above @hybrid.")
         if not callable(synchronous) or iscoroutinefunction(synchronous):
             raise TypeError(f"{synchronous!r} is not a synchronous receiver.")
         update_wrapper(self, synchronous)
+        # A callable object may have an attribute of that name, which is copied.
+        vars(self).pop("asynchronous", None)
+        self._is_in_class = False
         self._synchronous = synchronous
         self._asynchronous: AsyncReceiver | None = None
         if asynchronous is not None:
@@ -60,15 +65,28 @@ class hybrid:
         """Set the asynchronous side, as a decorator; return the hybrid receiver.
 
         Give the function the name of the hybrid receiver, as for the setter of a
-        property; another name becomes a second one of the receiver. Raise ``TypeError``
-        if it isn't a coroutine function, or if there is an asynchronous side already.
+        property; another name becomes a second one of the receiver. From a subclass, as
+        ``@Base.receive.asynchronous``, return another hybrid receiver, with the same
+        synchronous side, and leave that of the base as it is.
+
+        Raise ``TypeError`` if it isn't a coroutine function, or if there is an
+        asynchronous side already.
         """
         if not iscoroutinefunction(function):
             raise TypeError(f"{function!r} is not a coroutine function.")
+        if self._is_in_class:
+            return type(self)(self._synchronous, function)
         if self._asynchronous is not None:
             raise TypeError(f"{self!r} has an asynchronous side already.")
         self._asynchronous = function
         return self
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._is_in_class = True
+
+    def __reduce__(self) -> Any:
+        # As functions are pickled and copied: by name.
+        return getattr(self, "__qualname__", None) or super().__reduce__()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._synchronous(*args, **kwargs)

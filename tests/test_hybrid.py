@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import threading
 from contextvars import ContextVar
 from functools import partial
@@ -349,6 +351,77 @@ def test_a_method(signal):
     assert asend(signal) == [(holder.method, ("awaited", holder))]
     assert signal.disconnect(holder.method)
     assert not signal.has_listeners(Sender)
+
+
+def test_a_side_in_a_subclass(signal):
+    """The receiver of the base stays as it is."""
+
+    class Base:
+        @hybrid
+        def receive(self, **kwargs):
+            return "base"
+
+        @receive.asynchronous
+        async def receive(self, **kwargs):
+            return "asynchronous base"
+
+    class One(Base):
+        @Base.receive.asynchronous
+        async def receive(self, **kwargs):
+            return "asynchronous one"
+
+    class Two(Base):
+        @Base.receive.asynchronous
+        async def receive(self, **kwargs):
+            return "asynchronous two"
+
+    objects = [Base(), One(), Two()]
+    for each in objects:
+        signal.connect(each.receive)
+    assert [answer for _, answer in signal.send(Base)] == ["base"] * 3
+    assert [answer for _, answer in asyncio.run(signal.asend(Base))] == [
+        "asynchronous base",
+        "asynchronous one",
+        "asynchronous two",
+    ]
+
+
+@hybrid
+def at_module_level(**kwargs):
+    return "synchronous"
+
+
+def test_copies_are_the_same_receiver():
+    """As of a function: what was connected can be disconnected by its copy."""
+    for make in (copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
+        assert make(at_module_level) is at_module_level
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(hybrid(lambda **kwargs: None))
+    assert type(copy.copy(hybrid(partial(print)))) is hybrid
+
+
+def test_an_object_with_an_attribute_of_the_same_name(signal):
+    class Receiver:
+        asynchronous = None
+
+        def __init__(self):
+            self.asynchronous = True
+
+        def __call__(self, **kwargs):
+            return "synchronous"
+
+    async def side(**kwargs):
+        return "asynchronous"
+
+    connected = hybrid(Receiver(), side)
+    signal.connect(connected)
+    assert asyncio.run(signal.asend(Receiver)) == [(connected, "asynchronous")]
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_decorators_in_the_wrong_order(kind):
+    with pytest.raises(TypeError, match=f"Put @{kind.__name__} above @hybrid"):
+        hybrid(kind(at_module_level._synchronous))
 
 
 def test_a_method_of_an_object_that_dies(any_signal):

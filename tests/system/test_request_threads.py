@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import asgiref.local
+import asgiref.sync
 import django.db
 import django.dispatch.dispatcher
 import pytest
@@ -28,6 +29,7 @@ from django.db.backends.signals import connection_created
 from django.dispatch import Signal
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
+from django.utils.connection import BaseConnectionHandler
 
 import altdispatch
 from altdispatch.releases import SYNC_RECEIVERS_FIRST
@@ -341,17 +343,14 @@ def count_switches(swapped):
 
     def count(patch, in_context=True):
         switches = []
+        submit = ThreadPoolExecutor.submit
+
+        def counting(*args):
+            switches.append(args)
+            return submit(*args)
 
         async def send():
-            loop = asyncio.get_running_loop()
-            run_in_executor = loop.run_in_executor
-
-            def counting(*args):
-                switches.append(args)
-                return run_in_executor(*args)
-
-            loop.run_in_executor = counting
-            with patch:
+            with mock.patch.object(ThreadPoolExecutor, "submit", counting), patch:
                 await send_started()
 
         async def send_in_context():
@@ -412,6 +411,30 @@ UNUSUAL = {
     "the call of asgiref": lambda: mock.patch.object(
         SyncToAsync, "__call__", _wrapped(SyncToAsync.__call__)
     ),
+    "threads that a program keeps": lambda: mock.patch.object(
+        asgiref.sync, "ThreadPoolExecutor", _wrapped(ThreadPoolExecutor)
+    ),
+    "threads that a program prepares": lambda: mock.patch.object(
+        threading.Thread, "run", _wrapped(threading.Thread.run)
+    ),
+    "threads of the loop's": lambda: _with_executor_of_loop(),
+    "threads of a class of loops": lambda: mock.patch.object(
+        asyncio.SelectorEventLoop,
+        "run_in_executor",
+        _wrapped(asyncio.SelectorEventLoop.run_in_executor),
+        create=True,
+    ),
+    "settings of the handler's class": lambda: mock.patch.object(
+        type(connections), "settings", connections.settings, create=True
+    ),
+    "settings of its base": lambda: mock.patch.object(
+        BaseConnectionHandler, "settings", connections.settings
+    ),
+    "how the handler gets a connection": lambda: mock.patch.object(
+        BaseConnectionHandler,
+        "__getitem__",
+        _wrapped(BaseConnectionHandler.__getitem__),
+    ),
     "turned off": lambda: mock.patch.object(altdispatch.asgi, "is_on", False),
     "asgiref without the names": lambda: mock.patch.object(
         altdispatch.asgi, "KNOWS_THREADS", False
@@ -433,6 +456,13 @@ def _without(mapping, name):
         yield
     finally:
         mapping[name] = value
+
+
+@contextmanager
+def _with_executor_of_loop():
+    loop = asyncio.get_running_loop()
+    loop.run_in_executor = _wrapped(loop.run_in_executor)
+    yield
 
 
 @contextmanager
@@ -465,6 +495,20 @@ def test_no_switch_in_the_usual_case(count_switches):
 def test_a_switch_in_unusual_cases(count_switches):
     switches = {name: count_switches(patch()) for name, patch in UNUSUAL.items()}
     assert switches == dict.fromkeys(UNUSUAL, 1)
+
+
+def test_an_error_of_the_handler(assert_same_swapped):
+    """It's an error of the receivers, and not of the sender."""
+
+    def scenario():
+        async def send():
+            async with ThreadSensitiveContext():
+                return await request_started.asend_robust(None)
+
+        with mock.patch.dict(connections.settings, {5: {}}):
+            return [type(error) for _, error in asyncio.run(send())]
+
+    assert assert_same_swapped(scenario) == [TypeError, TypeError]
 
 
 def test_a_switch_outside_of_a_context(count_switches):
@@ -557,4 +601,40 @@ def test_at_exit(run_python, implementation):
     """
     stock = run_python(program % False)
     assert stock != "2\n2\n"
+    assert run_python(program % True) == stock
+
+
+def test_after_executors_have_ended(run_python, implementation):
+    """None can be started any more, though the main thread is still alive."""
+    program = """
+        import threading
+
+        # Before the library of executors registers what ends them: it's called later.
+        ended = threading.Event()
+        threading._register_atexit(ended.set)
+
+        import asyncio
+        import altdispatch, django.db
+        from asgiref.sync import ThreadSensitiveContext
+        from django.conf import settings
+        from django.core.signals import request_started
+
+        async def send():
+            async with ThreadSensitiveContext():
+                return len(await request_started.asend(None, scope={}))
+
+        def send_late():
+            ended.wait()
+            try:
+                print(asyncio.run(send()))
+            except RuntimeError as error:
+                print(error)
+
+        settings.configure(DATABASES={})
+        django.db.connections.settings
+        altdispatch.install() if %s else None
+        threading.Thread(target=send_late).start()
+    """
+    stock = run_python(program % False)
+    assert stock != "2\n"
     assert run_python(program % True) == stock
