@@ -369,7 +369,7 @@ async def asend_and_fail(signal: Any) -> None:
 def use_helpers(make: Make) -> None:
     signal = make()
     signal.connect(receive)
-    with utils.muted(signal), utils.connected(signal, fail):
+    with utils.muted(signal), utils.connected(fail, signal):
         assert signal.send(Sender) == []
     with utils.recorded(signal) as sends:
         signal.send(Sender)
