@@ -76,6 +76,7 @@ lint: $(VENV)/with-lint ## check style, and the files that services read
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/zizmor --offline --no-progress .github/workflows
 
 types: $(VENV)/with-lint ## check types, also those of a project that uses it
 	$(BIN)/python -m mypy
@@ -88,6 +89,7 @@ dist: $(VENV)/with-dist ## build sdist and wheel, and test what they install
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/python tests/check_dist.py dist/*
 
 release-check: $(VENV)/with-dist ## check that version, changelog and tag agree, and all of dist

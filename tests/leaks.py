@@ -8,12 +8,10 @@ operation leaks if each time leaves more of them. Exit status: 0 if none does.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import copy
 import gc
-import itertools
 import logging
 import pathlib
 import sys
@@ -31,12 +29,10 @@ from django.conf import settings
 import altdispatch
 from altdispatch import listing, utils
 
-# How often each is done before it counts, and then. Caches fill in between, so that it
-# leaks only if the least growth is more than nothing.
-WARM_UP = 4
-ROUNDS = 4
-# How often it's done in a round.
-TIMES = 3
+# How often each is done in a round. It leaks if it leaves a reference every other time.
+TIMES = 20
+# How many rounds may leave so many: caches fill in the first ones.
+MOST_ROUNDS = 30
 
 Make = Callable[..., Any]
 OPERATIONS: dict[str, Callable[[Make], Any]] = {}
@@ -415,16 +411,24 @@ def makers() -> dict[str, Make]:
 
 
 def growth(function: Callable[[Make], Any], make: Make) -> int:
-    """Return how many references a round of an operation leaves at least."""
-    # No list, in which each new number would be a reference more.
-    totals = array.array("q", [0] * (WARM_UP + ROUNDS))
-    for number in range(WARM_UP + ROUNDS):
+    """Return how many references the last round left; 0 after two that left few.
+
+    One alone can have been the end of a thread that an earlier round had started.
+    """
+    before = after = sys.gettotalrefcount()
+    quiet = 0
+    for _ in range(MOST_ROUNDS):
+        before = after
         for _ in range(TIMES):
             function(make)
         gc.collect()
-        totals[number] = sys.gettotalrefcount()
-    counted = totals[WARM_UP - 1 :]
-    return min(after - before for before, after in itertools.pairwise(counted))
+        # It has names of attributes, of classes that are long gone.
+        sys._clear_internal_caches()
+        after = sys.gettotalrefcount()
+        quiet = quiet + 1 if after - before < TIMES // 2 else 0
+        if quiet == 2:
+            return 0
+    return after - before
 
 
 def main(names: list[str]) -> int:
