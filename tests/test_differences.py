@@ -651,3 +651,31 @@ def test_coroutines_are_wrapped_while_monitoring(outcomes):
     stock, swapped = outcomes(scenario)
     assert stock in ("run", "_run")
     assert swapped == "_watch"
+
+
+def test_receivers_that_can_not_start_warn_twice_while_monitoring(outcomes):
+    async def receiver(**kwargs):
+        pass
+
+    def refuse(loop, coroutine, **kwargs):
+        raise ValueError("no task")
+
+    async def send():
+        signal, loop = Signal(), asyncio.get_running_loop()
+        signal.connect(receiver)
+        loop.set_task_factory(refuse)
+        try:
+            with pytest.raises(ValueError, match="no task"):
+                await signal.asend(Sender)
+        finally:
+            loop.set_task_factory(None)
+
+    def scenario():
+        with monitoring.subscribe(id), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            asyncio.run(send())
+            gc.collect()
+        messages = [str(warning.message) for warning in caught]
+        return sum("receiver' was never awaited" in message for message in messages)
+
+    assert outcomes(scenario) == (1, 2)
