@@ -1,9 +1,9 @@
-"""A faster drop-in for Django's signal dispatcher.
+"""A faster drop-in replacement for Django's signal dispatcher.
 
-Put ``"altdispatch"`` into INSTALLED_APPS, and every signal of the project is
-dispatched by it.
+Put ``"altdispatch"`` into ``INSTALLED_APPS``, and it dispatches every signal of the
+project.
 
-PYTEST_DONT_REWRITE: it may be imported before pytest, which would complain.
+PYTEST_DONT_REWRITE: pytest would warn if this was imported before it could rewrite it.
 """
 
 from . import implementations

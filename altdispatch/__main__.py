@@ -1,4 +1,4 @@
-"""``python -m altdispatch``: run a program swapped, or look at a project."""
+"""``python -m altdispatch``: run a program swapped, or inspect a project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_PROJECT = (
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line says; leave with an exit code where it's wrong."""
+    """Run the subcommand of the command line; exit with a code if it is wrong."""
     if arguments[:1] in (["-h"], ["--help"]):
         print(HELP, end="")
     elif arguments[:1] == ["run"]:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Run a program with the dispatcher swapped first."""
+    """Swap the dispatcher, then run a program."""
     parser = argparse.ArgumentParser(
         prog="python -m altdispatch run",
         usage="python -m altdispatch run [--force] (SCRIPT | -m MODULE) [ARGS ...]",
@@ -75,13 +75,13 @@ def run(arguments: list[str]) -> None:
 
 
 def run_script(path: str) -> None:
-    """Run a file as ``python FILE`` does, which runpy does with a difference."""
+    """Run a file as ``python FILE`` does; runpy sets other module attributes."""
     main = types.ModuleType("__main__")
     main.__file__ = path
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
     sys.modules["__main__"] = main
     if not sys.flags.safe_path:
-        # So far it is the folder that `python -m altdispatch` was called in.
+        # It was the folder in which `python -m altdispatch` was called.
         sys.path[0] = os.path.dirname(os.path.abspath(path))
     with io.open_code(path) as file:
         code = compile(file.read(), path, "exec")
@@ -89,8 +89,8 @@ def run_script(path: str) -> None:
 
 
 def manage(arguments: list[str]) -> None:
-    """Do what ``manage.py altdispatch`` does, also where it's not among the apps."""
-    # The command itself reads these when the project is set up.
+    """Do what ``manage.py altdispatch`` does, also if it isn't an installed app."""
+    # The project must be set up before the command parses these options itself.
     parser = argparse.ArgumentParser(
         prog="python -m altdispatch", add_help=False, allow_abbrev=False
     )
@@ -120,11 +120,11 @@ class _Swap:
 
 
 def swap_in_children(force: bool) -> None:
-    """Have children that multiprocessing spawns, or its fork server forks, swapped.
+    """Swap the dispatcher in child processes that multiprocessing starts, too.
 
-    Before such a child runs anything of the program it unpickles a dict of how to
-    prepare itself. The swap goes into that, where the child ignores it but for
-    its being unpickled.
+    A child that is spawned, or forked by a fork server, first unpickles a dict that
+    prepares it. This adds an entry to the dict that swaps the dispatcher when it is
+    unpickled, and that the child ignores otherwise.
     """
     prepare = multiprocessing.spawn.get_preparation_data
 

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says where altdispatch is among the apps."""
+"""System checks: what ``manage.py check`` reports if altdispatch is an app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .swap import find_patched, is_installed, read_source
 
 @register
 def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
-    """Warn where ``ready()`` swapped nothing."""
+    """Warn if altdispatch has swapped nothing."""
     if is_installed():
         return []
     if read_source() is None:
@@ -48,7 +48,7 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
 
 @register
 def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
-    """Warn where the hot paths could be compiled and aren't, by nobody's choice."""
+    """Warn if the extension could be in use and isn't, unless that was chosen."""
     can_be_built = sys.implementation.name == "cpython" and not (
         sysconfig.get_config_var("Py_GIL_DISABLED")
     )
@@ -60,7 +60,7 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
         return []
     reason = implementations.in_use.reason
     hint = "Set ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
-    # The reason says itself what to do about other interpreters.
+    # If another interpreter of this process has it, the reason says what to do.
     if "another interpreter" not in reason:
         hint = (
             "Install altdispatch again where there is a C compiler and the headers of "
@@ -99,7 +99,7 @@ def check_receivers_live(**kwargs: Any) -> list[CheckMessage]:
 @register
 def check_signals(**kwargs: Any) -> list[CheckMessage]:
     """Report patched methods, receivers connected twice, and tasks that fail."""
-    # Found once for all: it's what takes the time.
+    # Find the signals once for all reports: this takes most of the time.
     signals = find_importable_signals()
     return [
         *_report_patches(signals),
@@ -130,8 +130,8 @@ def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Info(
             f"{signal} calls {receiver.receiver} more than once for each send: the "
-            f"app {receiver.app!r} has connected it again, with "
-            f"{receiver.dispatch_uid or 'no'} as dispatch_uid.",
+            f"app {receiver.app!r} has connected it again (dispatch_uid: "
+            f"{receiver.dispatch_uid or 'none'}).",
             hint=(
                 "Connect it once, or with the same dispatch_uid, unless it is meant "
                 "to be called again."

@@ -1,6 +1,6 @@
-"""Fixtures for pytest, there where altdispatch is installed.
+"""Fixtures for pytest, which finds them if the package is installed.
 
-Each holds until its test ends. Importing this swaps nothing.
+The effect of each lasts until its test ends. Importing this module swaps nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .utils import Sent, connected, muted, recorded
 
 @pytest.fixture
 def mute_signals() -> Iterator[Callable[..., None]]:
-    """A function that takes what ``muted()`` takes, and mutes until the test ends.
+    """Return a function that mutes signals until the test ends, as ``muted()`` does.
 
     .. versionadded:: 0.2
     """
@@ -26,7 +26,7 @@ def mute_signals() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def connect_receiver() -> Iterator[Callable[..., Callable[..., Any]]]:
-    """A function that takes what ``connected()`` takes, and connects until the end.
+    """Return a function that connects a receiver until the end, as ``connected()``.
 
     .. versionadded:: 0.2
     """
@@ -36,7 +36,7 @@ def connect_receiver() -> Iterator[Callable[..., Callable[..., Any]]]:
 
 @pytest.fixture
 def record_signals() -> Iterator[Callable[..., list[Sent]]]:
-    """A function that takes what ``recorded()`` takes; it returns the list of sends.
+    """Return a function that records sends, and returns their list, as ``recorded()``.
 
     .. versionadded:: 0.2
     """

@@ -1,12 +1,12 @@
-"""Receivers that died before the project had started.
+"""Find lost receivers: those that died before the apps were ready.
 
-They were connected weakly and held by nobody: a lambda, a local function, a partial, a
-method of an object that was dropped. While a program runs nothing says so, as with
-Django. ``manage.py check`` does, and ``manage.py altdispatch signals --lost``.
+They were connected weakly, and nothing else referred to them: a lambda, a local
+function, a partial, a method of a temporary object. As in Django, no error is raised.
+``manage.py check`` and ``manage.py altdispatch signals --lost`` report them.
 
-While the apps are loaded, ``connect()`` has what it connects noted here. Of a receiver
-only its code is kept, or its class's name: nothing that keeps it alive or that it could
-notice.
+While the apps are loaded, ``connect()`` calls ``note()`` for each weak receiver. A note
+has the receiver's code, or the name of its class. So it doesn't keep the receiver
+alive, and the receiver can't notice it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class LostReceiver:
         receiver
             Its name; None if it was connected before the swap.
         kind
-            What it was, as ``"a lambda"``; None if it was connected before the swap.
+            Its kind, such as ``"a lambda"``; None if it was connected before the swap.
         signal
             The name of the signal; None if that can't be imported.
         file, line
-            Where it was connected; None if that can't be told.
+            Where it was connected; None if that isn't known.
 
     .. versionadded:: 0.2
     """
@@ -58,8 +58,8 @@ class LostReceiver:
     line: int | None
 
 
-# What is kept of a receiver: the signal, the code or the name, the kind; and the code
-# and the line that connected it.
+# A note of a receiver: its signal, its code or name, its kind; and the code and the
+# line that connected it.
 _Note = tuple[
     weakref.ref[Signal], CodeType | str | None, str | None, CodeType | None, int | None
 ]
@@ -68,28 +68,29 @@ _KINDS = {
     MethodType: "a bound method",
     functools.partial: "a partial",
 }
-# What connect() makes; a receiver may be of a class that is derived from these.
+# The types that connect() makes. A strong receiver may be of a subclass of them.
 _REFERENCES = (weakref.ReferenceType, weakref.WeakMethod)
-_NOT_THE_CALLER = tuple(
+# Code in these folders is skipped when looking for the line that called connect().
+_SKIPPED_FOLDERS = tuple(
     os.path.join(os.path.dirname(path), "") for path in (django.__file__, __file__)
 )
 
-# By the id of the reference to the receiver. If that went otherwise than by dying, its
-# id may be another's: that has a note of its own then, or isn't weak.
+# By the id of the weak reference. After a disconnect, another object may get that id:
+# it has a note of its own then, or isn't a weak reference.
 _notes: dict[int, _Note] = {}
 _lost: list[_Note] = []
 
 
 def watch() -> None:
-    """Note what is connected until the apps are ready."""
+    """Have ``connect()`` call ``note()`` until the apps are ready."""
     if not apps.ready:
         dispatcher.watcher = sys.modules[__name__]
 
 
 def note(signal: Signal, receiver: Any, reference: Any) -> None:
-    """Note a receiver that ``connect()`` is to refer to by ``reference``.
+    """Note a receiver that ``connect()`` is about to connect by ``reference``.
 
-    It's looked at when somebody asks: all apps are waiting here.
+    Keep this short, as it delays the start: ``find_lost()`` does the rest.
     """
     if apps.ready:
         _stop()
@@ -98,7 +99,7 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
         receiver = receiver.__self__
     function, kind = receiver, _KINDS.get(type(receiver), "an object")
     if kind == "a function" and function.__globals__.get(function.__name__) is function:
-        # Nearly all are: its module holds it.
+        # Like most receivers, it's kept alive by its module.
         return
     if kind == "a bound method":
         function = receiver.__func__
@@ -106,8 +107,9 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
         function = receiver.func
     name = function.__code__ if type(function) is FunctionType else dotted(function)
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_CALLER):
-        # For a model that hadn't been loaded, connect() was called at another time.
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED_FOLDERS):
+        # Django has deferred this connect() until a model was loaded, so the line that
+        # called it isn't on the stack.
         is_late = frame.f_code.co_name == "do_pending_operations"
         frame = None if is_late else frame.f_back
     place = (None, None) if frame is None else (frame.f_code, frame.f_lineno)
@@ -115,7 +117,7 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
 
 
 def note_dead(signal: Signal) -> None:
-    """Note which receivers a signal has lost, before it lets go of their entries."""
+    """Note which receivers of a signal are dead, before their entries are dropped."""
     entries = read_instance(signal).get("receivers")
     for entry in list(entries) if isinstance(entries, list) else ():
         if type(entry) is not tuple or len(entry) < 2:
@@ -129,8 +131,9 @@ def note_dead(signal: Signal) -> None:
 def find_lost() -> list[LostReceiver]:
     """Return the receivers that died before the apps were ready.
 
-    It can tell of those that were connected after the swap, as by the ``ready()`` of
-    apps that come after altdispatch. Of others, only what their signal still has.
+    It describes those that were connected after the swap, for example by the
+    ``ready()`` of an app after altdispatch. Of earlier ones it only finds those whose
+    entry the signal still has.
 
     .. versionadded:: 0.2
     """
@@ -145,7 +148,7 @@ def find_lost() -> list[LostReceiver]:
 
 
 def _stop() -> None:
-    """Note what signals still have of receivers that have died, and nothing more."""
+    """Note the dead receivers that signals still have, then stop noting."""
     dispatcher.watcher = None
     noted = [reference() for reference, *_ in _notes.values()]
     signals = [*noted, *find_importable_signals()]

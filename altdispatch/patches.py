@@ -1,4 +1,4 @@
-"""Patches of the look-up of receivers."""
+"""Find patches of the look-up of receivers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.dispatch import Signal
 from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS
 from .naming import find_subclasses, read_class, read_instance, read_mro
 
-# What each of these methods has to be.
-_NEEDED: dict[str, dict[int, Any]] = {
+# The methods of the look-up, and the functions that aren't patches of them.
+_UNPATCHED: dict[str, dict[int, Any]] = {
     "_live_receivers": OWN_LIVE_RECEIVERS,
     "_clear_dead_receivers": OWN_CLEAR_DEAD_RECEIVERS,
 }
@@ -20,15 +20,15 @@ _NEEDED: dict[str, dict[int, Any]] = {
 
 def find_signals() -> list[Signal]:
     """Return every instance of Django's ``Signal``, and of its subclasses."""
-    # By the type: isinstance() would wake lazy objects.
+    # Not isinstance(), which would evaluate lazy objects.
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Signal)]
 
 
 def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
-    """Return what replaces the look-up, after the class or signal that has it.
+    """Return the patches of the look-up, each after the class or signal that has it.
 
-    These are methods of ``signals``, and of all classes of signals, that aren't ours
-    while the dispatcher is swapped. Otherwise Django's own methods are among them.
+    It covers all classes of signals, and ``signals``. Call it while altdispatch is
+    installed: otherwise Django's own methods count as patches.
     """
     classes = {
         id(base): base for cls in find_subclasses(Signal) for base in read_mro(cls)
@@ -40,6 +40,6 @@ def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
     return [
         (owner, variables[name])
         for owner, variables in owners
-        for name, own in _NEEDED.items()
+        for name, own in _UNPATCHED.items()
         if name in variables and id(variables[name]) not in own
     ]

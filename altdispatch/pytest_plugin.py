@@ -1,8 +1,8 @@
-"""A plugin for pytest: ``pytest -p altdispatch.pytest_plugin``.
+"""Run a project's tests swapped: ``pytest -p altdispatch.pytest_plugin``.
 
-Swaps the dispatcher before anything of the project is imported, and says so in
-the header of the report. Not needed where the project's settings have
-``"altdispatch"`` among their apps.
+The plugin swaps the dispatcher before anything of the project is imported, and says so
+in the header of the report. You don't need it if ``"altdispatch"`` is in
+``INSTALLED_APPS``.
 """
 
 from __future__ import annotations

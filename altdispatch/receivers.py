@@ -1,16 +1,16 @@
-"""The list behind ``Signal.receivers``: how entries are added, removed and found.
+"""Add, remove and find entries in the list behind ``Signal.receivers``.
 
-A short list is scanned, as Django scans it. A long one becomes a ``Receivers``: the
-same list with an index, which tells where the entries of a sender are, and the one of a
-lookup key. Building an index costs as much as some scans, so it's built only for a list
-that has been scanned that often without an edit.
+A short list is scanned, as Django scans it. A long list becomes a ``Receivers``: a list
+with an index from a sender, and from a lookup key, to the positions of their entries.
+Building an index costs as much as some scans, so it's built only for a list that has
+been scanned that often without an edit.
 
-The index follows ``connect()`` and ``disconnect()``. Any other edit drops it, as
-programs may do to the list what they like. It only has numbers and keys: an entry dies
-with its place in the list.
+``connect()`` and ``disconnect()`` update the index. Any other edit drops it, as a
+program may change the list in any way. The index has numbers and keys only, so it keeps
+no entry alive.
 
-The functions that take a signal expect the caller to hold ``signal.lock``. None of them
-lets go of the last reference to an entry: its finalizer may use the signal.
+For the functions that take a signal, the caller holds ``signal.lock``. None of them
+drops the last reference to an entry, as its finalizer may use the signal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .releases import ENTRY_LENGTH, WATCHES_SENDERS
 if TYPE_CHECKING:
     from .dispatcher import Signal
 
-#: The sender key of receivers that get every sender's signals, as in Django.
+#: The sender key of receivers that are connected to every sender, as in Django.
 NONE_ID = id(None)
 
 #: ``(lookup_key, receiver, sender_ref, is_async)``; no ``sender_ref`` on 5.2.
@@ -39,24 +39,24 @@ Route = tuple[Any, ...]
 #: ``(id of the receiver or dispatch_uid, id of the sender)``
 LookupKey = tuple[Any, Any]
 
-# The longest list that is only scanned, and how often a longer one is scanned before it
-# gets an index: building one takes about as long.
+# The longest list that never gets an index, and how often a longer list is scanned
+# before it gets one: building it takes about as long as that many scans.
 MOST_SCANNED = 60
 _MOST_SCANS = 16
 
 
 class Receivers(list[Entry]):
-    """The entries of a signal with many of them, and their index.
+    """The entries of a signal with many receivers, and their index.
 
-    To a program it is a list: what it gives when copied, sliced, added to another list
-    or pickled is a plain one.
+    For programs it behaves like a list: copying, slicing, adding and pickling it gives
+    plain lists.
     """
 
     __slots__ = ("memory",)
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        #: The index; or how often the list was scanned since its last edit; or None
-        #: if it can't be indexed.
+        #: The index; or the number of scans since the last edit; or None if the list
+        #: can't be indexed.
         self.memory: Index | int | None = 0
         list.__init__(self, entries)
 
@@ -64,12 +64,12 @@ class Receivers(list[Entry]):
         return list, (), None, iter(self)
 
     def find_index(self) -> Index | None:
-        """Return the index, or None where the list has to be scanned."""
+        """Return the index, or None if the list has to be scanned."""
         memory = self.memory
         if isinstance(memory, Index):
             if memory.length == len(self):
                 return memory
-            # Edited by a function in C, behind our back.
+            # A function in C has edited the list, which doesn't call the methods below.
             self.memory = memory = 0
         if memory is None:
             return None
@@ -77,8 +77,8 @@ class Receivers(list[Entry]):
             self.memory = memory + 1
             return None
         index = Index()
-        # In place before the entries are read: an edit meanwhile, by another thread or
-        # in the course of a garbage collection, drops it there.
+        # Set before the entries are read, so that an edit meanwhile drops it. Another
+        # thread may edit the list, or a finalizer in a garbage collection.
         self.memory = index
         is_filled = index.fill(tuple(self))
         if self.memory is not index:
@@ -94,13 +94,13 @@ def _forgetting(name: str) -> Callable[..., Any]:
 
     @functools.wraps(edit)
     def edit_and_forget(self: Receivers, *args: Any, **kwargs: Any) -> Any:
-        # Before, so that no look-up meanwhile relies on the index.
+        # Before the edit, so that no look-up uses the index meanwhile.
         self.memory = 0
         try:
             return edit(self, *args, **kwargs)
         finally:
-            # And after, as it may have been built anew meanwhile. Also after an error:
-            # sort() fails with the list half sorted.
+            # And after it, as an index may have been built meanwhile. Also after an
+            # error: sort() may leave the list half sorted.
             self.memory = 0
 
     return edit_and_forget
@@ -123,17 +123,17 @@ for _name in (
     setattr(Receivers, _name, _forgetting(_name))
 
 
-# Types whose values are equal only to values of the same hash. A NaN is found by its
-# identity in a dict, as in a tuple that is compared.
+# Types whose values are equal only to values with the same hash. A NaN is found by its
+# identity, both in a dict and when tuples are compared.
 _VALUE_TYPES = frozenset(
     {int, str, bytes, bool, type(None), float, uuid.UUID, datetime.date}
 )
 
 
 def hashes_as_it_compares(key: object) -> bool:
-    """Return whether a dict finds ``key`` where a scan with ``==`` would.
+    """Return whether a dict finds ``key`` exactly where a scan with ``==`` would.
 
-    Where it does, comparing runs no program's code either.
+    Comparing such a key doesn't run code of the program either.
     """
     if type(key) is tuple:
         return all(type(part) in _VALUE_TYPES for part in key)
@@ -141,10 +141,10 @@ def hashes_as_it_compares(key: object) -> bool:
 
 
 class Index:
-    """Where the entries of a sender are in a list, and the one of a lookup key.
+    """The positions of entries in a list, by their sender and by their lookup key.
 
     Every entry gets a serial number when it is added. Its position in the list is that
-    number less the count of entries before it that have been taken out since.
+    number minus the count of entries before it that have been removed.
     """
 
     __slots__ = ("by_key", "by_sender", "first", "gone", "length")
@@ -152,18 +152,19 @@ class Index:
     def __init__(self) -> None:
         #: How many entries the list has.
         self.length = 0
-        #: The serial of an entry by its lookup key. None if there is a key whose
-        #: equality is a program's: connect() and disconnect() scan the list then.
+        #: The serial of each entry, by its lookup key. None if a key has its own
+        #: __eq__(): connect() and disconnect() then scan the list.
         self.by_key: dict[LookupKey, int] | None = {}
-        #: The serials of a sender's entries, ascending; a single one without a list.
+        #: The serials of the entries of each sender key, as an ascending list; a single
+        #: serial without a list.
         self.by_sender: dict[Any, Any] = {}
-        #: The serial that the entry at position 0 would have if none were gone.
+        #: The serial of the entry at position 0, if ``gone`` has none before it.
         self.first = 0
-        #: The serials after it of the entries that are gone, ascending.
+        #: The serials from ``first`` on whose entries have been removed, ascending.
         self.gone: list[int] = []
 
     def fill(self, entries: tuple[Entry, ...]) -> bool:
-        """Add ``entries``; return False if they aren't what ``connect()`` adds."""
+        """Add ``entries``; return False if ``connect()`` wouldn't have made them."""
         for entry in entries:
             if not _is_usual(entry) or self.has(entry[0]):
                 return False
@@ -179,7 +180,7 @@ class Index:
         )
 
     def add(self, lookup_key: LookupKey) -> None:
-        """Add what is appended to the list."""
+        """Add an entry that is appended to the list."""
         receiver_key, sender_key = lookup_key
         serial = self.first + self.length + len(self.gone)
         if not hashes_as_it_compares(receiver_key):
@@ -196,7 +197,7 @@ class Index:
         self.length += 1
 
     def take_out(self, lookup_key: LookupKey) -> int:
-        """Forget the entry with ``lookup_key``, which is known; return its position."""
+        """Remove the entry with ``lookup_key``, which is there; return its position."""
         assert self.by_key is not None
         serial: int = self.by_key.pop(lookup_key)
         position = serial - self.first
@@ -206,7 +207,7 @@ class Index:
         return position
 
     def take_out_at(self, position: int, sender_key: Any) -> None:
-        """Forget the entry at ``position``, where some keys have an own equality."""
+        """Remove the entry at ``position``, when some keys have their own __eq__()."""
         serial = self.first + position
         for gone in self.gone:
             serial += gone <= serial
@@ -220,17 +221,17 @@ class Index:
             del self.by_sender[sender_key]
         self.length -= 1
         if serial == self.first and not self.gone:
-            # In the order of connecting, as many programs disconnect.
+            # Many programs disconnect in the order of connecting.
             self.first += 1
         else:
             insort(self.gone, serial)
 
     def is_worn(self) -> bool:
-        """Return whether so many are gone that a new index costs less."""
+        """Return whether so many entries were removed that a new index costs less."""
         return len(self.gone) > 2 * self.length + 100
 
     def find_positions(self, sender_key: Any) -> list[int]:
-        """Return where the entries of a sender are, and those for every sender."""
+        """Return the positions of the entries for a sender, or for every sender."""
         found: list[int] = []
         for key in {sender_key, NONE_ID}:
             serials = self.by_sender.get(key, ())
@@ -252,18 +253,18 @@ def _is_usual(entry: Any) -> bool:
 
 
 def _is_shared(held: dict[str, Any]) -> bool:
-    """Return whether there may be other references to ``held["receivers"]``."""
+    """Return whether something else may refer to ``held["receivers"]``."""
     if not hasattr(sys, "getrefcount"):
         return True
-    # One is the dict's and one the call's.
+    # The dict has one reference, and the call another.
     return sys.getrefcount(held["receivers"]) > 2
 
 
 def _find_index(signal: Signal) -> Index | None:
-    """Return the index of the signal's receivers, or None where there is none.
+    """Return the index of the signal's receivers, or None if there is none.
 
-    A plain list that is long is replaced by a ``Receivers``, unless there are other
-    references to it: edits by these would not be seen.
+    Replace a long plain list by a ``Receivers``, unless something else refers to the
+    list: the signal would not see edits of it any more.
     """
     receivers = signal.receivers
     if type(receivers) is Receivers:
@@ -279,7 +280,7 @@ def _find_index(signal: Signal) -> Index | None:
 
 
 def add(signal: Signal, entry: Entry) -> None:
-    """Append ``entry`` to the receivers, unless its lookup key is there."""
+    """Append ``entry`` to the receivers, unless one has the same lookup key."""
     lookup_key = entry[0]
     index = _find_index(signal)
     if (
@@ -296,24 +297,24 @@ def add(signal: Signal, entry: Entry) -> None:
         receivers.append(entry)
         return
     list.append(receivers, entry)
-    # Comparing keys may have run a program's code, which may have edited the list.
+    # Comparing keys may have run code of the program, which may have edited the list.
     if index is not None and index is receivers.memory:
         index.add(lookup_key)
 
 
 def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
-    """Remove the first entry with ``lookup_key`` and return it, None if there's none.
+    """Remove and return the first entry with ``lookup_key``, or return None.
 
-    The caller lets go of it when the lock is released.
+    The caller drops the entry after it has released the lock.
     """
     receivers: Any = signal.receivers
     kind = type(receivers)
     if type(lookup_key[0]) is int and (kind is list or kind is Receivers) and receivers:
-        # Many programs disconnect in the order of connecting. To update the index would
-        # take longer than Django's scan, which finds this entry at once.
+        # Many programs disconnect in the order of connecting. A scan finds that entry
+        # at once, so updating the index would take longer.
         first = receivers[0]
         key = first[0] if type(first) is tuple and first else None
-        # Without calling a program's __eq__(), which a scan would call again.
+        # Don't call an __eq__() of the program: a scan would call it a second time.
         if type(key) is tuple and key and type(key[0]) is int and key == lookup_key:
             if kind is Receivers:
                 receivers.memory = 0
@@ -336,14 +337,14 @@ def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
             if index.gone and index.is_worn():
                 receivers.memory = 0
             return entry
-        # Sorted, or the like, by a function in C behind the index's back.
+        # A function in C has sorted the list, or the like.
         receivers.memory, index = 0, None
     for position in range(len(receivers)):
         entry = signal.receivers[position]
         if type(entry) is tuple and entry:
             key = entry[0]
         else:
-            key, *_ = entry  # Not what connect() adds: Django's error is due.
+            key, *_ = entry  # Not from connect(): raise Django's error, if any.
         if key == lookup_key:
             if index is not None and index is receivers.memory:
                 index.take_out_at(position, key[1])
@@ -355,11 +356,11 @@ def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:
 
 
 def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
-    """Return the routes of the receivers of a sender, in the order of connecting."""
+    """Return the routes of a sender's receivers, in the order of connecting."""
     index = _find_index(signal)
     if index is not None and hashes_as_it_compares(sender_key):
         positions = index.find_positions(sender_key)
-        # If most of them are the sender's, a scan takes less time.
+        # If many of the entries are the sender's, a scan is faster.
         if 4 * len(positions) < index.length:
             receivers: Any = signal.receivers
             entries = [receivers[position] for position in positions]
@@ -368,16 +369,15 @@ def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
                 for entry in entries
             ):
                 return [entry[1:] for entry in entries]
-            # Sorted, or the like, by a function in C behind the index's back.
+            # A function in C has sorted the list, or the like.
             receivers.memory = 0
     return scan(signal.receivers, sender_key)
 
 
 def give_back_lists(signal: Any) -> None:
-    """Let the signal have a plain list, as it had before the swap.
+    """Give the signal a plain list again, as it had before the swap.
 
-    A ``Receivers`` that a program has a reference to stays: what is done to it must go
-    on to be seen by the signal.
+    Keep a ``Receivers`` that a program refers to: the signal must see its edits.
     """
     with signal.lock:
         held = vars(signal)
@@ -386,7 +386,7 @@ def give_back_lists(signal: Any) -> None:
 
 
 def drop_dead(signal: Signal) -> None:
-    """Give the signal a new list, without what is dead in the present one."""
+    """Give the signal a new list, without the entries that are dead."""
     receivers = signal.receivers
     if type(receivers) is not Receivers:
         signal.receivers = [entry for entry in receivers if not _is_dead(entry)]
@@ -395,7 +395,7 @@ def drop_dead(signal: Signal) -> None:
     dead: list[Entry] = []
     for entry in receivers:
         list.append(dead if _is_dead(entry) else living, entry)
-    # The old list, if anybody keeps it, can do without its index.
+    # If something else refers to the old list, it goes on without an index.
     index, receivers.memory = receivers.memory, 0
     if (
         isinstance(index, Index)
@@ -409,7 +409,8 @@ def drop_dead(signal: Signal) -> None:
     signal.receivers = living
 
 
-# What depends on what an entry has. These loops are what most of the time is spent in.
+# These functions depend on the fields of an entry. They're written out for each release
+# because most of the time is spent in their loops.
 
 if WATCHES_SENDERS:
 
@@ -436,7 +437,7 @@ if WATCHES_SENDERS:
         ]
 
     def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
-        """Return the synchronous and the asynchronous receivers that live."""
+        """Return the living receivers: the synchronous ones, the asynchronous ones."""
         sync_receivers: list[Any] = []
         async_receivers: list[Any] = []
         for receiver, sender_ref, is_async in routes:
@@ -495,7 +496,7 @@ else:
         ]
 
     def resolve(routes: Iterable[Route]) -> tuple[list[Any], list[Any]]:
-        """Return the synchronous and the asynchronous receivers that live."""
+        """Return the living receivers: the synchronous ones, the asynchronous ones."""
         sync_receivers: list[Any] = []
         async_receivers: list[Any] = []
         for receiver, is_async in routes:

@@ -1,8 +1,7 @@
-"""What differs between the releases of Django that altdispatch follows.
+"""What differs between the releases of Django that altdispatch supports.
 
-Everything else in altdispatch is the same on all of them. A release newer than
-the newest known one is followed as if it were that one, and only where the
-project asks for it: see ``swap.install()``.
+Everything else in altdispatch is the same on all of them. A newer release is treated
+like the newest known one, if the project forces that: see ``swap.install()``.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import django
 
 RELEASE = django.VERSION[:2]
 
-#: An entry of ``receivers`` also holds a reference to its sender, and goes when
-#: the sender dies. Before, it was ``(lookup_key, receiver, is_async)``.
+#: An entry of ``receivers`` also has a weak reference to its sender, and is dropped
+#: after the sender's death. Before, it was ``(lookup_key, receiver, is_async)``.
 WATCHES_SENDERS = RELEASE >= (6, 0)
 
-#: A receiver that nothing else refers to lives until ``connect()`` returns. From 6.1
-#: it dies before it's in the list.
+#: A receiver that nothing else refers to lives until ``connect()`` returns. From 6.1 it
+#: dies before its entry is in the list.
 OUTLIVES_CONNECT = RELEASE < (6, 1)
 
 #: ``asend()`` and ``asend_robust()`` wait for the synchronous receivers before

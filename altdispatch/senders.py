@@ -1,4 +1,4 @@
-"""Senders, and models that are written as ``"app.Model"``."""
+"""Check senders, and look up models that are written as ``"app.Model"``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.exceptions import AppRegistryNotReady
 
 
 def check_sender(sender: object) -> None:
-    """Raise TypeError or ValueError for what no signal can have as a sender."""
+    """Raise TypeError or ValueError if ``sender`` can't be the sender of a signal."""
     if sender is None:
         raise TypeError("None is not a sender. For every sender, leave senders out.")
     if isinstance(sender, str):
@@ -19,7 +19,7 @@ def check_sender(sender: object) -> None:
 
 
 def find_sender(sender: object) -> object:
-    """Return the model of that name; return any other sender unchanged.
+    """Return the model if ``sender`` is a name; return any other sender unchanged.
 
     Raise ``LookupError`` if there is no such model, and ``AppRegistryNotReady`` before
     the models are loaded.

@@ -1,7 +1,7 @@
-"""Put altdispatch in the place of Django's dispatcher, and take it out again.
+"""Replace the methods of Django's ``Signal`` with altdispatch's, and restore them.
 
-Django's ``Signal`` stays the class that it is, as do its instances, subclasses
-and all names for it. Only its methods are exchanged, by one assignment each.
+The class stays the same object, as do its instances, its subclasses and every imported
+name for it. One assignment replaces each method for all of them.
 """
 
 from __future__ import annotations
@@ -32,53 +32,54 @@ from .naming import (
 from .patches import find_patches, find_signals
 from .receivers import give_back_lists
 
-# By what _digest() gives, the dispatchers that altdispatch can stand in for, and
-# the releases that have them.
+# The dispatchers that altdispatch can replace: the digest of their source, and the
+# release that has it.
 _KNOWN = {
     "f11e4c3497d46d6d": "5.2",
     "b8fc4b9224a8a495": "6.0",
     "c4eaeafc7e79824d": "6.1",
 }
 
-# Swapping back and forth takes the same grafts again.
+# Cached, so that swapping again reuses the same functions.
 _graft = cache(graft)
 
 _lock = threading.Lock()
-# What was swapped: by class, the methods by name, Django's own and what stands in their
-# place. It's one class, unless a program has reloaded Django's dispatcher.
+# The swapped methods, by class and name: Django's own, and the one that replaces it.
+# There is one class, unless a program has reloaded Django's dispatcher.
 _swapped: dict[type, dict[str, tuple[FunctionType, FunctionType]]] = {}
-# Django's own _live_receivers functions, kept once found: see _lend().
+# Django's own _live_receivers functions, once found by _add_compiled_entries().
 _djangos_lookups: list[FunctionType] = []
-# What takes back from these functions what _lend() has lent them.
-_take_back: list[Callable[[], None]] = []
+# Functions that remove the compiled entries of these again.
+_entry_removers: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
 class Status:
-    """What ``status()`` tells; as a string, for people.
+    """What is swapped, as ``status()`` returns it; ``str()`` makes a table of it.
 
     Attributes:
 
         installed
-            Whether Django's signals are dispatched by altdispatch.
+            Whether altdispatch dispatches Django's signals.
         implementation
-            The one in use: ``"c"``, with the hot paths compiled, or ``"python"``.
+            The implementation in use: ``"c"``, the extension, or ``"python"``.
         reason
-            Why it's that one.
+            Why this implementation is in use.
         known
             Whether altdispatch knows the dispatcher of this Django.
         django, python
-            The versions of both.
+            Their versions.
         swapped
             The names of the methods of ``Signal`` that are altdispatch's.
         left_alone
-            What somebody else has put in the place of a method, by its name.
+            The names of the methods of ``Signal`` that another package has replaced,
+            each with the name of what replaces it.
         patched
-            What another package has put in the place of ``_live_receivers`` or
-            ``_clear_dead_receivers``, by the name of the class or signal. It is called
-            at each send, as by Django; the rest of a send stays fast. A patch of
-            Django's class concerns every signal. Signals that can't be imported are
-            left out.
+            The names of the classes and signals whose ``_live_receivers`` or
+            ``_clear_dead_receivers`` another package has replaced, each with the name
+            of what replaces it. The patch is called at each send, as by Django; the
+            rest of a send stays fast. A patch of Django's class affects every signal.
+            Signals that can't be imported are left out.
 
     .. versionadded:: 0.1
     .. versionchanged:: 0.2
@@ -96,7 +97,7 @@ class Status:
     patched: dict[str, str]
 
     def rows(self) -> dict[str, str]:
-        """Return what people read of it, by what it's about."""
+        """Return the rows of the table that ``status`` prints, by their labels."""
         return {
             "installed": "yes" if self.installed else "no",
             "implementation": f"{self.implementation} ({self.reason})",
@@ -117,12 +118,11 @@ def _list(patches: dict[str, str]) -> str:
 
 
 def install(force: bool = False) -> bool:
-    """Have every signal dispatched by altdispatch; return whether that is so now.
+    """Have altdispatch dispatch every signal; return whether it does so now.
 
-    Where it is so already, nothing is done. A method of Django's ``Signal`` that
-    somebody else has replaced is left as it is. If altdispatch doesn't know the
-    dispatcher of this Django, nothing is swapped and the answer is False, unless
-    ``force`` is true.
+    If it does so already, do nothing. Leave a method of Django's ``Signal`` alone if
+    another package has replaced it. If altdispatch doesn't know the dispatcher of this
+    Django, swap nothing and return False, unless ``force`` is true.
 
     .. versionadded:: 0.1
     """
@@ -141,15 +141,15 @@ def install(force: bool = False) -> bool:
                 )
         for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
-        _lend()
+        _add_compiled_entries()
         return True
 
 
 def uninstall() -> bool:
-    """Give Django its methods back; return whether there was a swap to undo.
+    """Restore Django's methods; return whether altdispatch was installed.
 
-    Every receiver stays connected. What somebody else has put in the place of a
-    method since ``install()`` stays too.
+    Every receiver stays connected. If another package has replaced a method since
+    ``install()``, its replacement stays.
 
     .. versionadded:: 0.1
     """
@@ -161,15 +161,15 @@ def uninstall() -> bool:
                 if vars(cls).get(name) is method:
                     setattr(cls, name, original)
         _swapped.clear()
-        while _take_back:
-            _take_back.pop()()
+        while _entry_removers:
+            _entry_removers.pop()()
         for signal in _djangos_signals():
             give_back_lists(signal)
         return True
 
 
 def is_installed() -> bool:
-    """Return whether Django's signals are dispatched by altdispatch.
+    """Return whether altdispatch dispatches Django's signals.
 
     .. versionadded:: 0.1
     """
@@ -181,7 +181,7 @@ def status() -> Status:
 
     .. versionadded:: 0.1
     """
-    # Slow to import, and not needed before somebody asks.
+    # Imported here because it is slow to import, and rarely needed.
     import platform
 
     swapped = []
@@ -207,9 +207,9 @@ def status() -> Status:
 
 
 def find_patched(signals: list[stock.Signal]) -> dict[str, str]:
-    """Return what replaces the look-up of receivers, by the name of what it is for.
+    """Return the names of patches of the look-up, by the class or signal patched.
 
-    That's every class of signals, and those of these signals that have a name.
+    It covers all classes of signals, and those of ``signals`` that have a name.
     """
     patches = find_patches(signals)
     names = name_signals([owner for owner, _ in patches])
@@ -238,15 +238,16 @@ def read_source() -> str | None:
 
 
 def _digest(source: str) -> str:
-    """Return what stays the same while only comments, docstrings, layout change."""
+    """Return a digest of the source without comments, docstrings and layout."""
     code = re.sub(r'""".*?"""|#[^\n]*', "", source, flags=re.DOTALL)
     return hashlib.sha256(" ".join(code.split()).encode()).hexdigest()[:16]
 
 
 def _djangos_signals() -> list[stock.Signal]:
-    """Return every instance of Django's ``Signal`` that isn't one of ours.
+    """Return every instance of Django's ``Signal`` that isn't altdispatch's.
 
-    What has no lock was made without ``__init__()``, and has no receivers either.
+    Leave out those without a lock: they were made without ``__init__()``, and have no
+    receivers.
     """
     return [
         signal
@@ -257,7 +258,7 @@ def _djangos_signals() -> list[stock.Signal]:
 
 
 def _methods() -> dict[str, FunctionType]:
-    """Return the methods of ``Signal``, by name, those of the implementation in use."""
+    """Return the methods of the ``Signal`` of the implementation in use, by name."""
     return {
         name: getattr(implementations.in_use.Signal, name)
         for name, method in vars(dispatcher.Signal).items()
@@ -265,10 +266,11 @@ def _methods() -> dict[str, FunctionType]:
     }
 
 
-def _lend() -> None:
-    """Compile Django's own ``_live_receivers``, for those who have kept the function.
+def _add_compiled_entries() -> None:
+    """Give Django's own ``_live_receivers`` a compiled entry.
 
-    A monitoring agent that patches the method before the swap calls it at every send.
+    A monitoring agent that has patched the method before the swap has kept this
+    function, and calls it at every send.
     """
     lend = implementations.in_use.lend
     if lend is None or not is_known():
@@ -277,7 +279,7 @@ def _lend() -> None:
     if name in _swapped[stock.Signal]:
         functions: list[Any] = [_swapped[stock.Signal][name][0]]
     else:
-        # Nobody else knows where the agent has it.
+        # The agent has kept it somewhere: it refers to its module's globals.
         functions = gc.get_referrers(vars(stock))
     _djangos_lookups.extend(
         function
@@ -286,11 +288,11 @@ def _lend() -> None:
     )
     for function in _djangos_lookups:
         lend(function, True)
-        _take_back.append(partial(lend, function, False))
+        _entry_removers.append(partial(lend, function, False))
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:
-    # Whatever functools.wraps() has copied, these two tell the original.
+    # functools.wraps() copies neither the globals nor the code.
     return (
         type(method) is FunctionType
         and method.__globals__ is vars(stock)

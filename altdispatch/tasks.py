@@ -1,8 +1,12 @@
-"""Receivers that run as tasks, queued for exactly the data that was committed.
+"""Connect tasks to signals, so that each send queues one.
 
-They are connected with an ordinary ``connect()``, so they work on stock Django too.
-A task is what ``@task`` makes, of ``django.tasks`` or of the package django-tasks. None
-of them is imported here: Django 5.2 has no tasks, and the package is optional.
+By default the task is stored in the transaction of the data, so that both are committed
+or neither is. The receivers are connected with an ordinary ``connect()``, so this works
+on stock Django too.
+
+A task is a function decorated with ``@task``, from ``django.tasks`` or from the package
+django-tasks. This module imports neither: Django 5.2 has no tasks, and the package is
+optional.
 """
 
 from __future__ import annotations
@@ -52,21 +56,22 @@ Receiver = Callable[..., Any]
 Payload = Callable[..., dict[str, Any] | None]
 AsyncPayload = Callable[..., Awaitable[dict[str, Any] | None]]
 
-# Any, as what is used of it is private.
+# Typed as Any, as _make_id() is private.
 stock: Any = django.dispatch.dispatcher
-# The attribute of a function that is connected for a task.
+# The attribute of a connected function that has its TaskReceiver.
 _RECEIVER = "_altdispatch_task_receiver"
-_NOT_THE_SENDER = tuple(
+# Code in these folders is skipped when looking for the line that sent a signal.
+_SKIPPED_FOLDERS = tuple(
     os.path.join(os.path.dirname(path), "")
     for path in (__file__, asgiref.__file__, django.__file__)
 )
-# Nobody nests payloads as deeply, unless they contain themselves.
+# A payload that is nested more deeply probably contains itself.
 _MAX_DEPTH = 100
 
 
 @runtime_checkable
 class Task(Protocol):
-    """A task of ``django.tasks`` or of django-tasks: what is used of it.
+    """What altdispatch uses of a task of ``django.tasks`` or django-tasks.
 
     .. versionadded:: 0.2
     """
@@ -114,35 +119,35 @@ def connect_task(
     Args:
 
         signal, sender
-            As in ``Signal.connect()``. With every signal, a model may be written as
-            ``"app.Model"``. Only signals of models take it before the models are
-            loaded.
+            As in ``Signal.connect()``. You can write a model as ``"app.Model"`` with
+            every signal, but before the models are loaded only with the signals of
+            models.
         task
-            What ``@task`` has made.
+            A function decorated with ``@task``.
         payload
-            Is called with what a receiver is called with. Returns the keyword
-            arguments of the task, as a dictionary that JSON can hold; or None, for no
-            task. If it's a coroutine function, the receiver is asynchronous, and calls
-            the task's ``aenqueue()``.
+            A function that is called with the arguments of a receiver. It returns the
+            keyword arguments of the task, as a dictionary that can be written as JSON,
+            or None to queue no task. If it's a coroutine function, the receiver is
+            asynchronous, and calls the task's ``aenqueue()``.
         when
-            ``"transaction"``: the task is stored in the transaction of the data, so
-            that either both are committed or neither. ``"commit"``: it's queued once
-            the transaction is committed, or at once if there is none. ``"now"``: at
-            once.
+            ``"transaction"``: store the task in the transaction of the data, so that
+            both are committed or neither is. ``"commit"``: queue it once the
+            transaction is committed, or at once if there is none. ``"now"``: queue it
+            at once.
         raw
-            Whether to queue for what is loaded from a fixture, too.
+            Whether to queue tasks for instances loaded from fixtures, too.
         dispatch_uid
-            By default it's made from the task with its backend and queue, so that
-            connecting it twice to the same signal and sender is connecting it once.
-            Connecting it again with another payload, say, is a ``ValueError``.
+            By default it's made from the task, its backend and its queue. So connecting
+            a task twice to the same signal and sender connects it once. Connecting it
+            again with, for example, another payload raises ``ValueError``.
 
-    The signal keeps the receiver until :func:`disconnect_task`.
+    The signal keeps the receiver alive until you call :func:`disconnect_task`.
 
-    Raise ``ImproperlyConfigured`` if ``when`` is ``"transaction"`` and the backend of
-    the task doesn't store in the database that the signal is sent for. django-tasks-db
-    stores where the database routers say. For other backends, the option
-    ``TASK_DATABASES`` of the setting ``ALTDISPATCH`` says where. Each send is checked
-    again, as it may be for another database.
+    Raise ``ImproperlyConfigured`` if ``when`` is ``"transaction"`` and the task's
+    backend isn't known to store tasks in the database of the data. django-tasks-db
+    stores them where the database routers say. For other backends, set the option
+    ``TASK_DATABASES`` of the setting ``ALTDISPATCH``. Each send is checked again, as it
+    may be for another database.
 
     .. versionadded:: 0.2
     """
@@ -161,7 +166,7 @@ def connect_task(
         raise ImproperlyConfigured(problem)
     uid = dispatch_uid or _dispatch_uid(task)
     signal.connect(receiver.as_function(), sender=sender, weak=False, dispatch_uid=uid)
-    # connect() does nothing, and says nothing, if there is one.
+    # If this key is connected already, connect() ignores the new receiver silently.
     connected = _find_connected(signal, (uid, stock._make_id(sender)))
     if connected is not None and not receiver.is_like(connected):
         raise ValueError(
@@ -196,9 +201,9 @@ def task_receiver(
     raw: bool = False,
     dispatch_uid: Hashable = None,
 ) -> Callable[[T], T]:
-    """Connect the decorated task to a signal, or to each of several.
+    """Connect the decorated task to a signal, or to each of several signals.
 
-    It takes what :func:`connect_task` takes, and stands above ``@task``.
+    Write it above ``@task``. It takes the same arguments as :func:`connect_task`.
 
     .. versionadded:: 0.2
     """
@@ -220,24 +225,28 @@ def task_receiver(
 
 
 def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
-    """Return a receiver that calls ``receiver`` when the transaction is committed.
+    """Return a receiver that calls ``receiver`` once the transaction is committed.
 
-    It's called with the same arguments; at once where there is no transaction; never
-    if the transaction is rolled back, or the process dies before. The transaction is
-    that of the database that the signal names in ``using``, or of the default one.
-    A coroutine function is run in an event loop then. ``robust`` is what
-    ``transaction.on_commit()`` takes: whether errors are logged instead of raised.
+    ``receiver`` gets the same arguments. It's called at once if there is no
+    transaction, and never if the transaction is rolled back or the process dies before
+    the commit. The transaction is that of the database that the signal names in
+    ``using``, or of the default database. A coroutine function is run in an event loop.
+    ``robust`` is passed to ``transaction.on_commit()``: whether errors are logged
+    instead of raised.
 
-    What is returned for the same receiver is equal, and lives as long as that: it can
-    be connected weakly, and disconnected. A bound method, and whatever else takes no
-    attributes, has to be connected with ``weak=False``.
+    For the same receiver the results are equal, and live as long as it does. So you can
+    connect the result weakly, and disconnect it. If ``receiver`` is a bound method, or
+    another object that takes no attributes, connect the result with ``weak=False``.
+
+    Raise ``TypeError`` if ``receiver`` can't be called; with ``settings.DEBUG``, raise
+    ``ValueError`` if it takes no ``**kwargs``.
 
     .. versionadded:: 0.2
     """
     if not callable(receiver):
         raise TypeError(f"{receiver!r} can't be called. connect_task() is for tasks.")
     if settings.configured and settings.DEBUG and not func_accepts_kwargs(receiver):
-        # connect() doesn't see the receiver.
+        # connect() can't check this: it only sees the function that is returned.
         raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
     name = f"_altdispatch_on_commit_{robust}"
     register = getattr(receiver, "__dict__", {}).get(name)
@@ -245,29 +254,30 @@ def on_commit(receiver: Receiver, *, robust: bool = False) -> Receiver:
         register = _make_register(receiver, robust)
         with suppress(AttributeError, TypeError):
             setattr(receiver, name, register)
-    # Signals refer to methods in a way that lets their objects die.
+    # A bound method, as a weak connection of one lets its object, the receiver, die.
     return MethodType(register, receiver)
 
 
 def _make_register(receiver: Receiver, robust: bool) -> Receiver:
-    """Return the function of ``on_commit()``, with the names of a receiver.
+    """Return a function that registers its first argument to be called on commit.
 
-    The receiver has it as an attribute, so it must not keep that alive.
+    It has the name of ``receiver``, but no reference to it: the receiver has the
+    function as an attribute, and must be able to die.
     """
 
     def register(receiver: Receiver, /, **named: Any) -> None:
-        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        # asgiref's, as inspect's ignores asgiref's markcoroutinefunction() on 3.11.
         is_async = iscoroutinefunction(receiver)
         run: Receiver = async_to_sync(receiver) if is_async else receiver
 
         def call() -> None:
             run(**named)
 
-        # Django logs the name of what fails.
+        # If it fails and robust is true, Django logs its name.
         update_wrapper(call, receiver, updated=())
         transaction.on_commit(call, using=named.get("using"), robust=robust)
 
-    # Without its attributes, one of which may say that it is a coroutine function.
+    # Without its attributes: one of them may mark the receiver as a coroutine function.
     update_wrapper(register, receiver, updated=())
     del vars(register)["__wrapped__"]
     vars(register)[ON_COMMIT] = True
@@ -276,17 +286,17 @@ def _make_register(receiver: Receiver, robust: bool) -> Receiver:
 
 @dataclass(frozen=True, eq=False)
 class TaskReceiver:
-    """What is connected for a task."""
+    """The receiver that queues a task."""
 
     task: Task
     payload: Payload | AsyncPayload
     when: When
     raw: bool
-    #: The model that it's connected for, or its name, if it's for one.
+    #: The sender if it's a model, as a class or a name; otherwise None.
     model: Any
 
     def as_function(self) -> Receiver:
-        """Return the function to connect, with the name of the task's."""
+        """Return a function to connect, with the name of the task's function."""
 
         def receive(**named: Any) -> Any:
             return self.receive(**named)
@@ -294,17 +304,17 @@ class TaskReceiver:
         async def areceive(**named: Any) -> Any:
             return await self.areceive(**named)
 
-        # Not inspect's, which doesn't know the mark that asgiref sets on Python 3.11.
+        # asgiref's, as inspect's ignores asgiref's markcoroutinefunction() on 3.11.
         is_async = iscoroutinefunction(self.payload)
         function = areceive if is_async else receive
-        # Its own arguments: connect() looks at them with DEBUG.
+        # With DEBUG, connect() checks the signature: not that of the task's function.
         own = {"__signature__": signature(function), _RECEIVER: self}
         update_wrapper(function, self.task.func, updated=())
         vars(function).update(own)
         return function
 
     def is_like(self, other: TaskReceiver) -> bool:
-        """Return whether both do the same."""
+        """Return whether both queue the same task in the same way."""
         return (
             (self.when, self.raw) == (other.when, other.raw)
             and _options(self.task) == _options(other.task)
@@ -312,8 +322,10 @@ class TaskReceiver:
         )
 
     def receive(self, **named: Any) -> Any:
-        """Queue the task; return its result, or None if it's queued later or not."""
-        payload: Any = None if self._is_left_out(named) else self.payload(**named)
+        """Queue the task; return its result, or None if it isn't queued now."""
+        payload: Any = (
+            None if self._is_ignored_fixture(named) else self.payload(**named)
+        )
         if payload is None:
             return None
         arguments, warning = self._prepare(payload, named)
@@ -326,11 +338,11 @@ class TaskReceiver:
     async def areceive(self, **named: Any) -> Any:
         """Do what ``receive()`` does, with ``aenqueue()``."""
         call: Any = self.payload
-        payload = None if self._is_left_out(named) else await call(**named)
+        payload = None if self._is_ignored_fixture(named) else await call(**named)
         if payload is None:
             return None
-        # Connections belong to threads: a transaction is looked for where asynchronous
-        # code has Django's synchronous code run.
+        # Database connections belong to threads. The transaction is in the thread where
+        # sync_to_async() runs Django's synchronous code.
         prepare = sync_to_async(self._prepare)
         arguments, warning = await prepare(payload, named)
         if arguments is None:
@@ -342,23 +354,23 @@ class TaskReceiver:
     def _prepare(
         self, payload: Any, named: dict[str, Any]
     ) -> tuple[dict[str, Any] | None, str]:
-        """Return the arguments to queue now, if any, and what to warn of after that."""
+        """Return the arguments to queue now, if any, and a warning for after that."""
         arguments = self._check_payload(payload)
         using = named.get("using") or DEFAULT_DB_ALIAS
         if self.when == "commit":
             queue = partial(self.task.enqueue, **arguments)
             transaction.on_commit(queue, using=using)
             return None, ""
-        is_apart = self.when == "transaction" and self._is_apart(using)
-        return arguments, self._warning(using) if is_apart else ""
+        warns = self.when == "transaction" and self._is_outside_transaction(using)
+        return arguments, self._warning(using) if warns else ""
 
-    def _is_left_out(self, named: dict[str, Any]) -> bool:
-        # Other signals may have an argument of that name.
+    def _is_ignored_fixture(self, named: dict[str, Any]) -> bool:
+        # Other signals may use the name raw for something else.
         is_of_model = isinstance(named["signal"], ModelSignal)
         return is_of_model and not self.raw and bool(named.get("raw"))
 
     def find_problem(self) -> str | None:
-        """Return why the task can't be in the transaction, as far as it's known."""
+        """Return why the task can't be in the transaction, if that is known."""
         if self.when != "transaction" or not apps.models_ready:
             return None
         try:
@@ -366,7 +378,7 @@ class TaskReceiver:
             if isinstance(model, str):
                 model = apps.get_model(model)
         except LookupError:
-            # Django has a check for that.
+            # Django's check signals.E001 reports such a name.
             model = None
         return self._find_problem(model and router.db_for_write(model))
 
@@ -390,8 +402,8 @@ class TaskReceiver:
             )
         return None
 
-    def _is_apart(self, using: str) -> bool:
-        """Return whether there is no transaction; raise if it would be another one."""
+    def _is_outside_transaction(self, using: str) -> bool:
+        """Return whether no transaction is open; raise if it's in another database."""
         if problem := self._find_problem(using):
             raise ImproperlyConfigured(problem)
         return transaction.get_autocommit(using)
@@ -405,7 +417,10 @@ class TaskReceiver:
         )
 
     def _check_payload(self, payload: Any) -> dict[str, Any]:
-        """Return a copy that later changes of the data don't reach."""
+        """Return a copy, which later changes of the payload don't affect.
+
+        Raise ``TypeError`` if the payload can't be queued.
+        """
         name = self.task.module_path
         if not isinstance(payload, dict):
             raise TypeError(
@@ -413,7 +428,7 @@ class TaskReceiver:
                 f"{type(payload).__name__}."
             )
         if "self" in payload:
-            # Queued on commit, it would fail after that.
+            # With when="commit", enqueue() would fail only after the commit.
             raise TypeError(
                 f"The payload of {name} has the key 'self', which enqueue() can't take."
             )
@@ -427,23 +442,23 @@ class TaskReceiver:
 
 
 def _warn(warning: str) -> None:
-    """Warn of the line that has sent the signal, if there is something to warn of.
+    """Issue the warning, if any, for the line that sent the signal.
 
-    It's done after the task is queued, as the warning may be made an error.
+    Call it after the task is queued, as a filter may turn the warning into an error.
     """
     if not warning:
         return
     frame: FrameType | None = sys._getframe()
     level = 1
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_SENDER):
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED_FOLDERS):
         frame = frame.f_back
         level += 1
     warnings.warn(warning, RuntimeWarning, stacklevel=level)
 
 
 def task_receiver_of(receiver: Any) -> TaskReceiver | None:
-    """Return what makes a receiver queue a task, if it does."""
-    # By the type: isinstance() would wake lazy objects.
+    """Return the ``TaskReceiver`` of a connected function; None for other receivers."""
+    # Not isinstance(), which would evaluate lazy objects.
     if type(receiver) is not FunctionType:
         return None
     return vars(receiver).get(_RECEIVER)
@@ -462,13 +477,13 @@ def _check_signal_and_task(signal: object, task: object) -> None:
 
 
 def _find_connected(signal: Signal, key: tuple[Any, Any]) -> TaskReceiver | None:
-    """Return what is connected for a task under a key of ``signal.receivers``."""
+    """Return the ``TaskReceiver`` that is connected with a lookup key, if any."""
     found = [entry[1] for entry in signal.receivers if entry[0] == key]
     return task_receiver_of(found[0]) if found else None
 
 
 def _options(task: Task) -> tuple[Any, ...]:
-    # Not the function: a module that is loaded again has another one of the same name.
+    # Not the function: when its module is reloaded, it's another object.
     return (
         task.module_path,
         task.backend,
@@ -479,17 +494,17 @@ def _options(task: Task) -> tuple[Any, ...]:
 
 
 def _is_same_function(one: Any, other: Any) -> bool:
-    """Return whether it's the same, also if its module was loaded again."""
+    """Return whether both are the same function, also after a reload of its module."""
     if one == other:
         return True
     functions = [each for each in (one, other) if type(each) is FunctionType]
     names = {(each.__module__, each.__qualname__) for each in functions}
-    # Lambdas and local functions of one name may be others.
+    # Different lambdas and local functions can have the same name.
     return len(functions) == 2 and len(names) == 1 and "<" not in one.__qualname__
 
 
 def _find_sender(signal: Signal, sender: object) -> object:
-    """Return the model of a name, or the name where Django waits for the model."""
+    """Return the model of a name, or the name if Django can resolve it later."""
     try:
         return find_sender(sender)
     except (LookupError, AppRegistryNotReady):
@@ -499,16 +514,16 @@ def _find_sender(signal: Signal, sender: object) -> object:
 
 
 def _dispatch_uid(task: Task) -> str:
-    """Return what stands for a task; the signal adds the sender to it.
+    """Return the default ``dispatch_uid`` of a task.
 
-    It's a name, as a module that is loaded again makes another task of the function.
+    It's made of names, as the task is another object when its module is reloaded.
     """
     return f"{__name__}:{task.module_path} ({task.backend}, {task.queue_name})"
 
 
 def _database_of(backend: Any) -> str | None:
     """Return the alias of the database that a backend stores tasks in, if any."""
-    # Not by get_options(), which checks it each time: connect_task() has done so.
+    # Not get_options(), which validates at each call: connect_task() has called it.
     options = getattr(settings, "ALTDISPATCH", {}).get("TASK_DATABASES", {})
     if backend.alias in options:
         return cast(str, options[backend.alias])
@@ -518,7 +533,7 @@ def _database_of(backend: Any) -> str | None:
     try:
         model = import_module("django_tasks_db.models").DBTaskResult
     except RuntimeError as error:
-        # What Django says of models whose app is not installed.
+        # Django raises it for models of an app that is not installed.
         raise ImproperlyConfigured(
             'DatabaseBackend needs "django_tasks_db" in INSTALLED_APPS.'
         ) from error
@@ -526,13 +541,14 @@ def _database_of(backend: Any) -> str | None:
 
 
 class _NotJSON(Exception):
-    """Something in a payload is nothing that JSON has."""
+    """A payload has a value that can't be written as JSON."""
 
 
 def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
-    """Return a copy made of JSON's types alone; raise _NotJSON, naming the keys.
+    """Return a copy of the value that has JSON's types only.
 
-    Subclasses, such as choices and strings that are safe in HTML, become plain.
+    Values of subclasses, such as choices and ``SafeString``, become plain ones. Raise
+    ``_NotJSON``, with the path of keys, if there is a value of another type.
     """
     kind = type(value)
     if len(path) > _MAX_DEPTH:
@@ -552,7 +568,7 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
             _copy_key(key, path): _copy_json(each, (*path, key))
             for key, each in value.items()
         }
-    # Its repr() may be long, or query a database.
+    # Not its repr(), which may be long, or query a database.
     is_float = isinstance(value, float)
     what = float.__repr__(value) if is_float else f"of type {dotted(kind)}"
     raise _NotJSON(f"{_show_path(path)} is {what}")
@@ -561,11 +577,11 @@ def _copy_json(value: Any, path: tuple[str | int, ...]) -> Any:
 def _copy_key(key: Any, path: tuple[str | int, ...]) -> str:
     if not isinstance(key, str):
         where = f" in {_show_path(path)}" if path else ""
-        raise _NotJSON(f"the key {key!r}{where} is no string")
+        raise _NotJSON(f"the key {key!r}{where} is not a string")
     return str.__str__(key)
 
 
 def _show_path(path: tuple[str | int, ...]) -> str:
-    """Return ``'lines'[0]['price']``."""
+    """Return a path of keys as text, such as ``'lines'[0]['price']``."""
     first, *others = path
     return repr(first) + "".join(f"[{each!r}]" for each in others)

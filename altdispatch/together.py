@@ -1,9 +1,10 @@
 """Run asynchronous receivers at the same time, as ``asend()`` does.
 
-Django makes a task for each receiver and waits for them in a task group, which takes
+Django makes a task for each receiver and waits for them in a task group. This takes
 three turns of the event loop even if no receiver waits for anything. Here, each task
-makes its receiver's first step at once. A receiver that returns in it needs neither the
-group nor the loop. The others are put into a task group, one turn ahead of Django's.
+runs the first step of its receiver at once. A receiver that returns in its first step
+needs neither the group nor the loop. The others are added to a task group, one turn of
+the loop earlier than in Django.
 """
 
 from __future__ import annotations
@@ -19,28 +20,31 @@ from typing import Any
 
 import django.dispatch.dispatcher
 
-#: Django's own dispatcher.
+#: Django's own dispatcher, where programs may patch _run_parallel().
 stock: Any = django.dispatch.dispatcher
 
 Task: Any = asyncio.Task
-# What makes tasks, which programs and agents patch: Django's way is taken then.
+# The functions that make tasks. If a program or an agent has patched one of them, the
+# receivers are run by Django's function.
 _TaskGroup: Any = asyncio.TaskGroup
 _create_task_of_group: Any = asyncio.TaskGroup.create_task
 _create_task_of_loop: Any = asyncio.BaseEventLoop.create_task
 
-# From Django 6.1. Before, each receiver has a context of its own.
+# New in Django 6.1. Before, each receiver had its own context.
 _run_parallel: Any = getattr(stock, "_run_parallel", None)
 
-#: Whether tasks can make their first step where they are made (Python 3.12), and
-#: receivers share the context in which they are to make it.
+#: Whether a task can run its first step when it is created (Python 3.12), and receivers
+#: share the context for it (Django 6.1).
 CAN_START_EARLY = hasattr(asyncio, "eager_task_factory") and _run_parallel is not None
 
-# A first step in which a receiver sends nests on the stack. Tasks in the loop don't.
+# Sends in a first step nest on the stack, unlike those of tasks that the loop runs. At
+# this depth, receivers are left to the loop.
 MOST_NESTED = 10
 
 
 class _FirstSteps(threading.local):
-    # What is known of those that this thread is making.
+    # How many sends of this thread are running first steps, one inside the other, and
+    # how many asynchronous generators have begun.
     nested = 0
     generators = 0
 
@@ -48,17 +52,17 @@ class _FirstSteps(threading.local):
 _first_steps = _FirstSteps()
 
 
-# Starting receivers early only pays if they return in their first step. If one did not,
-# Django's way is faster, and the next sends to it go that way: this has how many such
-# sends are left, by the id() of the first receiver's code. If that id is another code's
-# by now, only the time differs.
+# Starting receivers early only pays if they return in their first step. If one doesn't,
+# Django's function is faster, and runs the next sends to these receivers. This dict has
+# the number of such sends left, by the id() of the first receiver's code. If other code
+# gets the same id, only the time differs.
 _left_to_django: dict[int, int] = {}
 _SENDS_LEFT_TO_DJANGO = 50
 _MOST_REMEMBERED = 1000
 
 
 def run_by_django(awaitables: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
-    """Do what ``run_together()`` does, but as Django does it."""
+    """Do what ``run_together()`` does, with Django's function."""
     if _run_parallel is None:
         return asyncio.gather(*awaitables)
     return stock._run_parallel(*awaitables)  # type: ignore[no-any-return]
@@ -69,7 +73,7 @@ async def run_together(
 ) -> list[Any]:
     """Await what the receivers have returned, all at the same time; return the results.
 
-    ``receivers`` is a list, unless a patched look-up has found something else.
+    ``receivers`` is a list, unless a patched look-up has returned something else.
     """
     loop = asyncio.get_running_loop()
     sender = asyncio.current_task()
@@ -91,7 +95,8 @@ async def run_together(
             _leave_to_django(receivers)
             await _wait_for(_Group(task, *arguments))
         elif sender.cancelling():
-            # By a receiver: Django's sender notices where it waits for the group.
+            # A receiver has cancelled the sender. In Django, the error is raised where
+            # the sender waits for the group.
             await asyncio.sleep(0)
         return results
     finally:
@@ -99,7 +104,7 @@ async def run_together(
 
 
 def _identify_code(receivers: Any) -> int:
-    # A receiver may have emptied the list that a patched look-up has returned.
+    # If a patched look-up has returned this list, a receiver may have emptied it.
     function = receivers[0] if type(receivers) is list and receivers else receivers
     if type(function) is MethodType:
         function = function.__func__
@@ -107,7 +112,7 @@ def _identify_code(receivers: Any) -> int:
 
 
 def _is_left_to_django(receivers: Any) -> bool:
-    """Return whether Django is to do this send, and count it."""
+    """Return whether Django's function runs this send, and count the send."""
     code = _identify_code(receivers)
     left = _left_to_django.pop(code, 0)
     if left > 1:
@@ -116,21 +121,21 @@ def _is_left_to_django(receivers: Any) -> bool:
 
 
 def _leave_to_django(receivers: Any) -> None:
-    """Have Django do the next sends to these receivers."""
+    """Have Django's function run the next sends to these receivers."""
     if len(_left_to_django) >= _MOST_REMEMBERED:
         _left_to_django.clear()
     _left_to_django[_identify_code(receivers)] = _SENDS_LEFT_TO_DJANGO
 
 
 def _can_start_early(loop: Any, sender: asyncio.Task[Any]) -> bool:
-    """Return whether a program could only tell by the time of the first steps."""
+    """Return whether the time of the first steps is all that a program could notice."""
     return (
         CAN_START_EARLY
         and stock._run_parallel is _run_parallel
         and asyncio.tasks.Task is Task
         and asyncio.TaskGroup is _TaskGroup
         and _TaskGroup.create_task is _create_task_of_group
-        # The loop makes such tasks, and would ask a task factory for them.
+        # In Django, the loop creates the tasks, and calls a task factory if it has one.
         and (
             type(loop).create_task is _create_task_of_loop
             or type(loop).__module__ == "uvloop"
@@ -138,9 +143,9 @@ def _can_start_early(loop: Any, sender: asyncio.Task[Any]) -> bool:
         and "create_task" not in loop.__dict__
         and loop.get_task_factory() is None
         and not loop.get_debug()
-        # Receivers would see the error that the sender handles.
+        # In their first step, receivers would see the error that the sender handles.
         and sys.exception() is None
-        # A sender that is being cancelled cancels its receivers.
+        # In Django, receivers of a sender that is being cancelled are cancelled too.
         and not sender.cancelling()
     )
 
@@ -153,14 +158,15 @@ def start(
     context: contextvars.Context,
     join: Callable[[asyncio.Task[Any]], None] | None,
 ) -> asyncio.Task[Any] | None:
-    """Make a task, and its first step, for each awaitable that has no result yet.
+    """Create a task for each awaitable that has no result yet, and run its first step.
 
-    Call ``join`` with those that the sender has to wait for, before the next one is
-    made, as the loop goes on in that order. Without it, return the first such task.
-    An error that ends the loop is put into ``fatal``, and ends this too.
+    Call ``join`` with each task that the sender has to wait for, before the next task
+    is created, as the loop continues them in that order. If ``join`` is None, return
+    the first such task. If a receiver raises an error that ends the loop, append it to
+    ``fatal`` and stop.
 
-    Make none if a receiver has returned something else than a coroutine: a future, say,
-    whose task the loop has to start before it starts the others.
+    Create no task if a receiver has returned something else than a coroutine. If it is
+    a future, for example, the loop has to start its task before the others.
     """
     are_coroutines = set(map(type, awaitables)) == {CoroutineType}
     if _first_steps.nested == MOST_NESTED or not are_coroutines:
@@ -179,7 +185,8 @@ def start(
                 fatal.append(error)
             if (
                 not task.done()
-                # One that is left open is closed before Django's sender goes on.
+                # If an asynchronous generator is left open, the loop closes it before
+                # Django's sender continues.
                 or _first_steps.generators != generators
                 or (not task.cancelled() and task.exception() is not None)
             ):
@@ -192,7 +199,7 @@ def start(
 
 
 def _count_generators() -> None:
-    """Count those that this thread begins, until its loop sets the hook back."""
+    """Count the asynchronous generators that begin, until the loop resets its hook."""
     hook: Any = sys.get_asyncgen_hooks().firstiter
     if type(hook) is not partial or hook.func is not _count_generator:
         sys.set_asyncgen_hooks(firstiter=partial(_count_generator, hook))
@@ -205,16 +212,16 @@ def _count_generator(hook: Any, generator: Any) -> None:
 
 
 async def run(awaitable: Awaitable[Any], results: list[Any], position: int) -> None:
-    """Note the result of a receiver, also if its task ends up as cancelled."""
+    """Store the result of a receiver, also if its task is cancelled in the end."""
     results[position] = await awaitable
 
 
-# Programs can read it.
+# Programs can read this name, as in the repr() of a task, so it is Django's.
 run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
 
 class _Outcome(asyncio.Future[None]):
-    """Stands for a task that is done: the group learns of it in the next turn."""
+    """Stands for a finished task: the group is told in the next turn of the loop."""
 
     def copy(self, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -227,8 +234,10 @@ class _Outcome(asyncio.Future[None]):
         pass
 
 
-def give_member(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-    """Return what is a future already, or make a task."""
+def get_or_create_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> Any:
+    """Return ``coroutine`` if it is a future already; otherwise create a task."""
     if isinstance(coroutine, asyncio.Future):
         return coroutine
     return Task(coroutine, loop=loop, **options)
@@ -237,20 +246,20 @@ def give_member(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any)
 class _Group:
     """A task group that the sender waits for, and the future that its task waits for.
 
-    Receivers are a turn of the loop ahead of Django's, where it takes a turn for a
-    cancellation of the sender to reach the group. Here it reaches the group at once,
-    unless it comes from a receiver, and is ahead itself.
+    Receivers run one turn of the loop earlier than in Django, where a cancellation of
+    the sender takes one turn to reach the group. To keep the order, it reaches the
+    group at once here, unless a receiver cancels the sender: then it is early itself.
     """
 
     def __init__(self, task: asyncio.Task[Any], *arguments: Any) -> None:
         self.arguments: Any = arguments
         _, _, self.fatal, self.loop, _ = self.arguments
         self.tasks: list[asyncio.Task[Any]] = []
-        # The task with the error that ends the loop, and its member of the group.
-        self.left_open: tuple[_Outcome, asyncio.Task[Any]] | None = None
+        # The task with an error that ends the loop, after its future in the group.
+        self.fatal_member: tuple[_Outcome, asyncio.Task[Any]] | None = None
         self.error: BaseException | None = None
         self.running = self.run(task)
-        # What the group waits for; None once it has ended.
+        # The future that the group waits for; None once the group has ended.
         self.future: Any = self.running.send(None)
         self.future._asyncio_future_blocking = False
         self.awaited = self.future
@@ -260,7 +269,7 @@ class _Group:
         )
 
     async def run(self, task: asyncio.Task[Any]) -> None:
-        """Start the rest of the receivers, and wait for all from ``task`` on."""
+        """Start the remaining receivers, and wait for ``task`` and for them."""
         awaitables, results, fatal, loop, context = self.arguments
         try:
             async with asyncio.TaskGroup() as group:
@@ -268,14 +277,15 @@ class _Group:
                 join(task)
                 if len(results) < len(awaitables):
                     start(awaitables, results, fatal, loop, context, join)
-                # Those that come after an error that ends the loop, before they start.
+                # Receivers that start() hasn't started, as after an error that ends the
+                # loop, are started by the loop.
                 for position in range(len(results), len(awaitables)):
                     results.append(None)
                     running = run(awaitables[position], results, position)
                     group.create_task(running, context=context)
-                if self.left_open is not None:
-                    # Only now, for these to begin before the group cancels them.
-                    member, done = self.left_open
+                if self.fatal_member is not None:
+                    # Only now, so that these begin before the group cancels them.
+                    member, done = self.fatal_member
                     member.copy(done)
         except BaseExceptionGroup as errors:
             if len(errors.exceptions) == 1:
@@ -283,25 +293,25 @@ class _Group:
             raise
 
     def join(self, group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
-        """Have the group wait for a task, which it takes from a task factory only."""
+        """Add a task to the group, which takes existing ones from a factory only."""
         self.tasks.append(task)
         name = task.get_name()
         member: Any = _Outcome(loop=self.loop) if task.done() else task
-        # A receiver may have set one.
+        # A receiver may have set a task factory.
         factory = self.loop.get_task_factory()
-        self.loop.set_task_factory(give_member)
+        self.loop.set_task_factory(get_or_create_task)
         try:
             group.create_task(member)
         finally:
             self.loop.set_task_factory(factory)
-        member.set_name(name)  # Python 3.13 has changed it.
+        member.set_name(name)  # On Python 3.13, create_task() has changed the name.
         if self.fatal:
-            self.left_open = member, task
+            self.fatal_member = member, task
         elif member is not task:
             member.copy(task)
 
     def throw(self, error: BaseException) -> None:
-        """Throw an error into the group, which may end with it, or wait again."""
+        """Raise an error in the group, which may end with it or continue to wait."""
         self.future = None
         try:
             self.future = self.running.throw(error)
@@ -315,7 +325,7 @@ class _Group:
         return self.loop
 
     def result(self) -> None:
-        """Have the sender's task go on."""
+        """Return nothing, so that the sender's task continues when it is woken up."""
 
     def cancel(self, msg: Any = None) -> bool:
         if self.awaited.done():
@@ -334,7 +344,7 @@ class _Group:
             self.awaited.set_result(None)
 
     def leave_loop(self, wake_up: Any, *, context: Any) -> None:
-        """Raise what with Django comes out of the loop while the sender waits."""
+        """Raise the error that leaves the loop, as in Django while the sender waits."""
         self._asyncio_future_blocking = True
         self.add_done_callback = self.awaited.add_done_callback
         self.loop.call_soon(wake_up, self, context=context)
@@ -347,11 +357,11 @@ def _wait_for(group: _Group) -> Iterator[Any]:
     try:
         yield group
         if not group.awaited.done():
-            # The loop was left, and runs again.
+            # An error has left the loop, which runs again.
             yield group
     except asyncio.CancelledError as error:
         cancelled = error
-    # Not in there: what comes of it would have that as its context.
+    # Not in the except block, whose error would become the context of later errors.
     if cancelled is not None:
         group.throw(cancelled)
         del cancelled

@@ -1,7 +1,7 @@
-"""Helpers to mute, connect and record signals, in programs and in tests.
+"""Mute, connect and record signals for the length of a block, in programs and tests.
 
-They work with every signal, on stock Django as well as swapped, and are called alike:
-with the signals, and with ``senders`` if only some of these are meant.
+The helpers work with every signal, on stock Django as well as swapped. All of them take
+the signals, and ``senders`` to limit them to some senders.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 Receiver = Callable[..., Any]
 
 _lock = threading.Lock()
-# What is muted where this code runs, by an object for each block.
+# The blocks of muted() that are active in the current context, an object for each.
 _muted: ContextVar[frozenset[object]] = ContextVar("muted", default=frozenset())
 
 
 class Block(Generic[T]):
-    """Something that holds in a block, or while a decorated function runs.
+    """A context manager and decorator, for synchronous and asynchronous code.
 
-    Stands in ``with`` and ``async with``, and decorates functions and coroutine
-    functions, each call of which has one of its own. It can be used again, but not
-    while it holds: that's a ``RuntimeError``. What is decorated must be a function
-    and no generator, or it's a ``TypeError``.
+    Use it in ``with`` and ``async with``, or decorate functions and coroutine functions
+    with it: each call then enters a block of its own. You can use it again, but not
+    while it is active: that raises ``RuntimeError``. Decorating anything but a
+    function, or a generator function, raises ``TypeError``.
 
     .. versionadded:: 0.2
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
         self._make = make
-        self._held: AbstractContextManager[T] | None = None
+        self._active: AbstractContextManager[T] | None = None
 
     def __enter__(self) -> T:
-        if self._held is not None:
-            raise RuntimeError("This block holds already. Make another one.")
-        held = self._make()
-        value = held.__enter__()
-        self._held = held
+        if self._active is not None:
+            raise RuntimeError("This block is active already. Make another one.")
+        active = self._make()
+        value = active.__enter__()
+        self._active = active
         return value
 
     def __exit__(
@@ -61,10 +61,10 @@ class Block(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held, self._held = self._held, None
-        if held is None:
-            raise RuntimeError("This block doesn't hold.")
-        held.__exit__(kind, error, traceback)
+        active, self._active = self._active, None
+        if active is None:
+            raise RuntimeError("This block is not active.")
+        active.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> T:
         return self.__enter__()
@@ -84,8 +84,8 @@ class Block(Generic[T]):
             or inspect.isasyncgenfunction(function)
         ):
             raise TypeError(
-                f"{function!r} can't be decorated: only functions can that are no "
-                "generators. Use a with statement."
+                f"{function!r} can't be decorated: it is not a function, or it is a "
+                "generator function. Use a with statement."
             )
 
         @wraps(function)
@@ -109,15 +109,16 @@ def muted(
 ) -> Block[None]:
     """Have ``signals`` call no receivers, as if none were connected.
 
-    With ``senders``, only those signals that these send; a model can be written as
-    ``"app.Model"``. With ``receivers``, only these are not called; a task that is
-    connected is given as such, or as its function.
+    With ``senders``, mute only what these senders send; you can write a model as
+    ``"app.Model"``. With ``receivers``, mute only these receivers; for a connected
+    task, give the task or its function.
 
-    It is so in the thread or task that has entered the block, and in what that starts
-    from within as a task of asyncio, by ``asyncio.to_thread()`` or by asgiref. The
-    signals of other threads, say of other requests, get to their receivers; so do those
-    of ``loop.run_in_executor()``, which doesn't copy the context. Blocks nest, in any
-    order. What is connected or disconnected meanwhile stays so.
+    It applies to the thread or task that enters the block, and to what that starts in
+    the block as an asyncio task, with ``asyncio.to_thread()`` or with asgiref. Signals
+    sent by other threads, for example in other requests, still reach their receivers.
+    So do those sent in ``loop.run_in_executor()``, which doesn't copy the context.
+    Blocks can be nested, and can end in any order. What you connect or disconnect in a
+    block stays connected or disconnected.
 
     Raise ``TypeError`` if there is no signal, or if something can't be a signal, sender
     or receiver, and ``ValueError`` for a string that isn't like ``"app.Model"``.
@@ -136,20 +137,20 @@ def _mute(
     receivers: list[Receiver] | None,
 ) -> Iterator[None]:
     block = object()
-    is_sender_meant = _sender_test(senders)
+    is_sender_matched = _sender_filter(senders)
 
     def is_given(receiver: Receiver) -> bool:
         return any(_is_same(receiver, each) for each in receivers or ())
 
     def is_muted(receiver: Any) -> bool:
-        # Monitoring wraps what is connected.
+        # Monitoring agents wrap receivers.
         receiver = inspect.unwrap(receiver, stop=is_given)
         return is_given(receiver) or (
             is_on_commit(receiver) and is_muted(receiver.__self__)
         )
 
     def find(method: Receiver, sender: object) -> Any:
-        if block not in _muted.get() or not is_sender_meant(sender):
+        if block not in _muted.get() or not is_sender_matched(sender):
             return method(sender)
         if receivers is None:
             return [], []
@@ -159,7 +160,7 @@ def _mute(
 
     with ExitStack() as stack:
         for signal in signals:
-            stack.enter_context(_in_place_of(signal, "_live_receivers", find))
+            stack.enter_context(_overridden(signal, "_live_receivers", find))
         _muted.set(_muted.get() | {block})
         try:
             yield
@@ -170,14 +171,14 @@ def _mute(
 def connected(
     receiver: Receiver, *signals: Signal, senders: Iterable[object] | None = None
 ) -> Block[Receiver]:
-    """Have ``receiver`` connected to ``signals``.
+    """Connect ``receiver`` to ``signals`` until the block ends.
 
-    With ``senders``, only for these; a model can be written as ``"app.Model"``, with
-    every signal.
+    With ``senders``, connect it for these senders only; you can write a model as
+    ``"app.Model"``, with every signal.
 
-    It's a connection of its own, whatever else is connected: where the receiver is so
-    already, it's called once more, and stays connected after the block. The receiver
-    is kept alive, and is what ``with`` gives.
+    The connection is independent of others: a receiver that is connected already is
+    called once more, and stays connected after the block. The block keeps the receiver
+    alive, and ``with`` returns it.
 
     Raise what :func:`muted` does. With ``settings.DEBUG``, entering the block raises
     what ``connect()`` does for what can't be a receiver.
@@ -204,19 +205,19 @@ def _connect(
 
 @dataclass
 class Sent:
-    """One send, as ``recorded()`` keeps it.
+    """A send that ``recorded()`` has recorded.
 
     Attributes:
 
         signal, sender, named
-            What was sent, and with what.
+            The signal, its sender and the keyword arguments.
         method
             The name of the method that was called, such as ``"send_robust"``.
         answers
-            What it returned, a list of ``(receiver, response)``; empty while it goes
-            on, and if it raised.
+            The list of ``(receiver, response)`` that the method returned. It is empty
+            until then, and if the method raised an error.
         error
-            What it raised, or None.
+            The error that the method raised, or None.
 
     .. versionadded:: 0.2
     """
@@ -230,19 +231,19 @@ class Sent:
 
     @property
     def receivers(self) -> list[Receiver]:
-        """Those that were called and have answered, in their order."""
+        """The receivers in ``answers``, in the order of the calls."""
         return [receiver for receiver, _ in self.answers]
 
 
 def recorded(
     *signals: Signal, senders: Iterable[object] | None = None
 ) -> Block[list[Sent]]:
-    """Write down what ``signals`` send, and what comes of it.
+    """Record the sends of ``signals``, with their responses and errors.
 
-    With ``senders``, only what these send; a model can be written as ``"app.Model"``.
-    The list that ``with`` gives has a ``Sent`` for each send that began in the block,
-    in any thread and in that order, also for those that call no receiver. It's there to
-    be read after the block, too.
+    With ``senders``, record only what these senders send; you can write a model as
+    ``"app.Model"``. The list that ``with`` returns has a ``Sent`` for each send that
+    began in the block, in the order in which they began, from every thread, and also if
+    no receiver was called. You can read it after the block, too.
 
     Raise what :func:`muted` does.
 
@@ -257,16 +258,16 @@ def _record(
     signals: Iterable[Signal], senders: list[object] | None
 ) -> Iterator[list[Sent]]:
     sends: list[Sent] = []
-    is_sender_meant = _sender_test(senders)
+    is_sender_matched = _sender_filter(senders)
 
     @contextmanager
-    def write(
+    def record(
         signal: Signal, method: str, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Iterator[Sent]:
         named = dict(named)
         sender = args[0] if args else named.pop("sender", None)
         sent = Sent(signal, sender, named, method)
-        if is_sender_meant(sender):
+        if is_sender_matched(sender):
             sends.append(sent)
         try:
             yield sent
@@ -278,27 +279,32 @@ def _record(
     def send(
         signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
-        with write(signal, name, args, named) as sent:
+        with record(signal, name, args, named) as sent:
             sent.answers = method(*args, **named)
         return sent.answers
 
     async def asend(
         signal: Signal, name: str, method: Receiver, /, *args: Any, **named: Any
     ) -> Any:
-        with write(signal, name, args, named) as sent:
+        with record(signal, name, args, named) as sent:
             sent.answers = await method(*args, **named)
         return sent.answers
 
-    writers = {"send": send, "send_robust": send, "asend": asend, "asend_robust": asend}
+    recorders = {
+        "send": send,
+        "send_robust": send,
+        "asend": asend,
+        "asend_robust": asend,
+    }
     with ExitStack() as stack:
-        for signal, (name, writer) in itertools.product(signals, writers.items()):
-            function = partial(writer, signal, name)
-            stack.enter_context(_in_place_of(signal, name, function))
+        for signal, (name, recorder) in itertools.product(signals, recorders.items()):
+            function = partial(recorder, signal, name)
+            stack.enter_context(_overridden(signal, name, function))
         yield sends
 
 
 def _check_signals(signals: tuple[Any, ...]) -> None:
-    """Raise TypeError unless there are signals, and nothing else."""
+    """Raise TypeError if there is no signal, or something else than a signal."""
     if not signals:
         raise TypeError("There must be at least one signal.")
     for signal in signals:
@@ -312,10 +318,10 @@ def _check_receiver(receiver: object) -> None:
 
 
 def _list(name: str, given: Iterable[T] | None) -> list[T] | None:
-    """Return the values of an argument that may be left out."""
+    """Return an optional argument as a list, or None if it is left out."""
     if given is None:
         return None
-    # A string or class would be taken for its characters or members.
+    # Iterating would give the characters of a string, or the members of a class.
     if isinstance(given, (str, bytes, type)) or not isinstance(given, Iterable):
         raise TypeError(f"{name} must be a list, not {given!r}. Write {name}=[...].")
     return [*given]
@@ -340,34 +346,35 @@ def _receivers(given: Iterable[Receiver] | None) -> list[Receiver] | None:
 
 def _function_of(receiver: Any) -> Any:
     """Return the function of a task; return anything else unchanged."""
-    # Without importing tasks, which pytest would do for the fixtures.
+    # By the attribute: importing tasks.py here would import it in every run of pytest.
     return receiver if callable(receiver) else getattr(receiver, "func", receiver)
 
 
-def _sender_test(senders: Iterable[object] | None) -> Callable[[object], bool]:
-    """Return a function that tells whether a sender is one of these."""
+def _sender_filter(senders: Iterable[object] | None) -> Callable[[object], bool]:
+    """Return a function that returns whether a sender is one of ``senders``."""
     if senders is None:
         return lambda sender: True
-    meant = [*map(find_sender, senders)]
-    return lambda sender: any(sender is each for each in meant)
+    found = [*map(find_sender, senders)]
+    return lambda sender: any(sender is each for each in found)
 
 
 def _is_same(one: Receiver, other: Receiver) -> bool:
     """Return whether a signal takes both for the same receiver."""
-    # A method is another object each time.
+    # Each access to a bound method makes another object.
     return one is other or (isinstance(one, MethodType) and one == other)
 
 
-class _Stack:
-    """What is called in the place of a method of one signal: the last one that came.
+class _Override:
+    """Overrides a method of one signal with functions, the last one added first.
 
-    Each gets, as its first argument, what would be called without it.
+    Each function gets the method that it overrides as its first argument.
     """
 
     def __init__(self, signal: Signal, name: str) -> None:
         self.signal = signal
         self.name = name
-        # What somebody has put there, if anything: the class's may change meanwhile.
+        # The method that a program has set on the signal itself, if any. That of the
+        # class isn't kept, as it may change meanwhile.
         self.own = vars(signal).get(name)
         self.functions: list[Receiver] = []
 
@@ -388,16 +395,16 @@ class _Stack:
 
 
 @contextmanager
-def _in_place_of(signal: Signal, name: str, function: Receiver) -> Iterator[None]:
-    """Have ``function`` called in the place of a method of one signal."""
+def _overridden(signal: Signal, name: str, function: Receiver) -> Iterator[None]:
+    """Override a method of one signal with ``function``."""
     with _lock:
-        stack = vars(signal).get(name)
-        if not isinstance(stack, _Stack):
-            stack = _Stack(signal, name)
-            setattr(signal, name, stack)
-        stack.functions.append(function)
+        override = vars(signal).get(name)
+        if not isinstance(override, _Override):
+            override = _Override(signal, name)
+            setattr(signal, name, override)
+        override.functions.append(function)
     try:
         yield
     finally:
         with _lock:
-            stack.remove(function)
+            override.remove(function)

@@ -459,7 +459,7 @@ def test_check_for_receivers_that_are_connected_again():
     assert "django.contrib.auth.models.update_last_login" in message.msg
     assert "'auth'" in message.msg
     assert "django.core.signals.request_started" in message.msg
-    assert "with no as dispatch_uid" in message.msg
+    assert "(dispatch_uid: none)" in message.msg
 
 
 @pytest.mark.usefixtures("unknown")

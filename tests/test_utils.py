@@ -343,12 +343,12 @@ def test_what_is_no_signal(helper, wrong):
 def test_block_that_holds_already(signal):
     block = muted(signal)
     with block:
-        with pytest.raises(RuntimeError, match="holds already"), block:
+        with pytest.raises(RuntimeError, match="active already"), block:
             pass
         assert answers(signal) == []
     with block:
         assert answers(signal) == []
-    with pytest.raises(RuntimeError, match="doesn't hold"):
+    with pytest.raises(RuntimeError, match="is not active"):
         block.__exit__(None, None, None)
 
 
