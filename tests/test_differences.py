@@ -649,10 +649,14 @@ def test_coroutines_are_wrapped_while_monitoring(outcomes):
         return name
 
     stock, swapped = outcomes(scenario)
-    assert stock in ("run", "_run")
+    # That of the task, which is in Python on PyPy.
+    assert stock in ("run", "_run", "__step")
     assert swapped == "_watch"
 
 
+@pytest.mark.skipif(
+    not COUNTS_REFERENCES, reason="PyPy warns at a time of its own, in another test"
+)
 def test_receivers_that_can_not_start_warn_twice_while_monitoring(outcomes):
     async def receiver(**kwargs):
         pass

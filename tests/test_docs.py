@@ -238,7 +238,14 @@ def type_loosely(reader: Reader, console: str) -> None:
     written = reader.run(command)
     # What costs about the same can come in another order.
     for line in shown:
-        assert any(is_same(line, other) for other in written.splitlines()), written
+        if "orth it here: " in line:
+            # The verdict depends on the machine.
+            assert "orth it here: " in written
+        else:
+            assert any(is_same(line, other) for other in written.splitlines()), (
+                line,
+                written,
+            )
 
 
 def test_readme(shop):

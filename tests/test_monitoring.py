@@ -371,6 +371,9 @@ NAMES = {
     "class": "types.SimpleNamespace",
     "mock": "unittest.mock.CallableMixin.__call__",
 }
+if sys.implementation.name == "pypy":
+    # It's written in Python there: to ask it for __wrapped__ would run its code.
+    NAMES["wrapt"] = "wrapt.wrappers._FunctionWrapperBase.__call__"
 
 
 @pytest.mark.parametrize("kind", RECEIVERS)
@@ -735,6 +738,9 @@ def test_awaitables_that_are_no_coroutines(signal):
     assert counted(signal) == (1, 0, {})
 
 
+@pytest.mark.skipif(
+    not COUNTS_REFERENCES, reason="PyPy warns at a time of its own, in another test"
+)
 def test_coroutine_that_is_never_awaited_warns_once(signal, recwarn):
     @markcoroutinefunction
     def fails(**kwargs):
