@@ -372,13 +372,13 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
 }
 
 /* Return whether a send has to call `_live_receivers`, which may be a replacement: not
- * if the cache says that there are no receivers. As in Django, this hashes the sender.
- */
+ * if the cache says that there are no receivers. As in Django, the sender is hashed,
+ * with a dict's own error if it can't be. */
 static lookup_result
 check_cache(module_state *state, signal_attributes *signal, PyObject *sender)
 {
     if (PyDict_CheckExact(signal->cache) && PyDict_GET_SIZE(signal->cache) == 0) {
-        return PyObject_Hash(sender) == -1 ? FAILED : CALL_METHOD;
+        return PyDict_Contains(signal->cache, sender) < 0 ? FAILED : CALL_METHOD;
     }
     PyObject *found;
     lookup_result result = read_cache(state, signal->cache, sender, &found);
