@@ -692,7 +692,11 @@ def test_threads(signal):
     for thread in threads:
         thread.join()
     (stats,) = stats_of(signal).receivers
-    assert stats.calls == 2000
+    if sys.implementation.name == "pypy":
+        # It switches threads while a number is being added to, and there is no lock.
+        assert 0 < stats.calls <= 2000
+    else:
+        assert stats.calls == 2000
 
 
 @pytest.mark.usefixtures("swapped")
