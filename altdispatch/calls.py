@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from time import perf_counter_ns, time_ns
 from typing import Any
 
-from .rows import find_receiver, name_signal
+from .rows import Clock, find_receiver, name_signal
 
 logger = logging.getLogger("altdispatch")
 
@@ -95,7 +94,7 @@ class Subscribers:
         self, key: object, function: Callable[[Call], object], slower_than: float
     ) -> None:
         """Have a function called with calls that take so many seconds, or more."""
-        self._all[key] = round(slower_than * 1e9), function
+        self._all[key] = round(min(slower_than * 1e9, NEVER)), function
         self._set_limit()
 
     def remove(self, key: object) -> None:
@@ -127,6 +126,13 @@ subscribers = Subscribers()
 is_silent: ContextVar[bool] = ContextVar("altdispatch_is_silent", default=False)
 
 
+# Of an error: its class may have attributes of these names.
+_PARTS: list[Any] = [
+    vars(BaseException)[name]
+    for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__")
+]
+
+
 def report(
     signal: Any,
     sender: Any,
@@ -145,14 +151,20 @@ def report(
         sender,
         receiver,
         start / 1e9,
-        time_ns() - perf_counter_ns() + start,
+        Clock.tell() - Clock.count() + start,
         duration / 1e9,
         own / 1e9,
         error,
         is_async,
     )
-    # In a copy, which nothing has to be set back in if this is interrupted.
-    copy_context().run(_tell, call)
+    # Subscribers may raise it again, say to log it.
+    parts = [] if error is None else [part.__get__(error) for part in _PARTS]
+    try:
+        # In a copy, which nothing has to be set back in if this is interrupted.
+        copy_context().run(_tell, call)
+    finally:
+        for part, value in zip(_PARTS, parts, strict=False):
+            part.__set__(error, value)
 
 
 def _tell(call: Call) -> None:

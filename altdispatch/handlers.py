@@ -84,7 +84,9 @@ class WSGI:
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.application = get_internal_wsgi_application()
-        self.environ = environ
+        # Django has decoded the path in place: a server gives its bytes as Latin-1.
+        path = environ["PATH_INFO"].encode().decode("latin-1")
+        self.environ = {**environ, "PATH_INFO": path}
         self.body = environ["wsgi.input"].read()
 
     def request(self) -> int:
@@ -100,7 +102,8 @@ class WSGI:
             for _ in answer:
                 pass
         finally:
-            answer.close()
+            if hasattr(answer, "close"):
+                answer.close()
         return int(statuses[-1].split()[0])
 
     def close(self) -> None:

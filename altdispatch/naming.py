@@ -73,8 +73,9 @@ def stored(what: Any, name: str) -> Any:
     if type(found) in _WRITTEN_IN_C:
         try:
             return found.__get__(what, type(what))
-        except Exception:
-            # A slot that isn't set, or a proxy in C without an object.
+        except (AttributeError, ValueError):
+            # A slot that isn't set, or a proxy in C without an object. Other errors are
+            # those of signal handlers.
             return None
     own = read_class(what) if is_class else read_instance(what)
     if name in own:

@@ -7,6 +7,7 @@ and no row keeps a signal or a receiver alive.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import CodeType, MethodType
@@ -27,28 +28,42 @@ MOST_BUCKETS = 48
 SENDS, UNHEARD = range(2)
 
 
+class Clock:
+    """The clocks that calls are timed by.
+
+    They are not in a module, where libraries that freeze the time replace them.
+    """
+
+    #: Return nanoseconds, on the scale of ``time.perf_counter()``.
+    count = staticmethod(time.perf_counter_ns)
+    #: Return nanoseconds since the epoch.
+    tell = staticmethod(time.time_ns)
+
+
 def make_numbers(count: int) -> memoryview:
     """Return ``count`` zeros, for compiled code to write to."""
     return memoryview(bytearray(8 * count)).cast("q")
 
 
 class Row:
-    """The counts of a signal, or of a receiver of one.
+    """Numbers that are kept of an object: of a signal, the counts, or of a receiver.
 
     Attributes:
 
         subject
-            A weak reference to the signal, or to the receiver's code or class.
+            A weak reference to the object: the signal, or the receiver's code or class.
         counts
             See ``CALLS``.
     """
 
     __slots__ = ("counts", "subject")
 
-    def __init__(self, subject: Any, table: dict[int, Any]) -> None:
+    def __init__(
+        self, subject: Any, table: dict[int, Any], count: int = BUCKETS + MOST_BUCKETS
+    ) -> None:
         forget = partial(_forget, table, id(subject))
         self.subject: Callable[[], Any] = ref(subject, forget)
-        self.counts = make_numbers(BUCKETS + MOST_BUCKETS)
+        self.counts = make_numbers(count)
 
 
 class ReceiverRow(Row):
@@ -90,9 +105,10 @@ def _forget(table: dict[int, Any], identity: int, reference: Any) -> None:
         table.pop(identity, None)
 
 
-def _find(
+def find_row(
     table: dict[int, AnyRow], subject: Any, make: type[AnyRow], *arguments: Any
 ) -> AnyRow:
+    """Return the row of an object, which is never hashed or compared."""
     row = table.get(id(subject))
     if row is not None and row.subject() is subject:
         return row
@@ -103,7 +119,7 @@ def _find(
 
 def find_signal(signal: Any) -> SignalRow:
     """Return the row of a signal."""
-    return _find(signals, signal, SignalRow)
+    return find_row(signals, signal, SignalRow)
 
 
 def find_receiver(signal: Any, receiver: Any) -> ReceiverRow:
@@ -117,7 +133,7 @@ def find_receiver(signal: Any, receiver: Any) -> ReceiverRow:
     row = table.get(id(key))
     if row is not None and row.subject() is key:
         return row
-    return _find(table, key, ReceiverRow, find_function(target))
+    return find_row(table, key, ReceiverRow, find_function(target))
 
 
 def find_counts(signal: Any, receiver: Any) -> tuple[Any, Any, memoryview]:

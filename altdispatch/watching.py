@@ -8,15 +8,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import weakref
 from collections.abc import Coroutine
-from time import perf_counter_ns
 from types import CoroutineType
 from typing import Any
 
 from . import dispatcher, implementations, rows
 from .calls import is_silent, report, subscribers
-from .rows import ReceiverRow, find_counts, find_receiver, make_numbers
+from .rows import (
+    Clock,
+    ReceiverRow,
+    Row,
+    find_counts,
+    find_receiver,
+    find_row,
+    make_numbers,
+)
 
 #: Whether to count also without subscribers.
 is_enabled = False
@@ -25,8 +31,8 @@ is_enabled = False
 #: many nanoseconds receivers took that were called inside the current one.
 INSIDE = 0
 
-# Those of the tasks of asynchronous receivers, and of greenlets.
-_strands: weakref.WeakKeyDictionary[Any, memoryview] = weakref.WeakKeyDictionary()
+# Those of the tasks of asynchronous receivers, and of greenlets, by their ids.
+_strands: dict[int, Row] = {}
 
 
 class _Thread(threading.local):
@@ -49,13 +55,14 @@ def find_strand() -> memoryview:
     """Return the strand of this receiver's task, this greenlet or this thread."""
     if _has_tasks:
         task = _get_task()
-        if task is not None and (strand := _strands.get(task)) is not None:
-            return strand
+        row = _strands.get(id(task))
+        if row is not None and row.subject() is task:
+            return row.counts
     if _get_greenlet is not None:
         greenlet = _get_greenlet()
         # The first greenlet of a thread has that of the thread.
         if greenlet.parent is not None:
-            return _strands.setdefault(greenlet, make_numbers(1))
+            return find_row(_strands, greenlet, Row, 1).counts
     get_strand = implementations.in_use.get_strand
     return _thread.strand if get_strand is None else get_strand()
 
@@ -107,10 +114,10 @@ class Span:
     def __enter__(self) -> None:
         self._strand = find_strand()
         self._inside = self._strand[INSIDE]
-        self._start = perf_counter_ns()
+        self._start = Clock.count()
 
     def __exit__(self, *error: object) -> None:
-        self._strand[INSIDE] = self._inside + perf_counter_ns() - self._start
+        self._strand[INSIDE] = self._inside + Clock.count() - self._start
 
 
 class Watch:
@@ -144,19 +151,19 @@ class Watch:
         self._strand = self._enter_task() if self._is_async else find_strand()
         self._inside = self._strand[INSIDE]
         self._strand[INSIDE] = 0
-        self._start = perf_counter_ns()
+        self._start = Clock.count()
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if self._row is None:
             return
-        duration = perf_counter_ns() - self._start
+        duration = Clock.count() - self._start
         own = max(duration - self._strand[INSIDE], 0)
         if self._task is None:
             self._strand[INSIDE] = self._inside + duration
         elif self._outer is None:
-            _strands.pop(self._task, None)
+            _strands.pop(id(self._task), None)
         else:
-            _strands[self._task] = self._outer
+            _strands[id(self._task)] = self._outer
         rows.count_call(self._row.counts, duration, own, error is not None)
         if duration >= subscribers.limit:
             report(
@@ -183,20 +190,25 @@ class Watch:
         if self._row is not None:
             self._row.is_async = True
         self._task = _get_task()
-        strand = make_numbers(1)
-        if self._task is not None:
-            self._outer = _strands.get(self._task)
-            _strands[self._task] = strand
-        return strand
+        if self._task is None:
+            return make_numbers(1)
+        self._outer = _strands.pop(id(self._task), None)
+        return find_row(_strands, self._task, Row, 1).counts
 
 
-class _Unstarted:
-    """Closes a coroutine that its owner hasn't started, so that only that warns."""
+class _Coroutine:
+    """Has the coroutine of a receiver."""
 
     __slots__ = ("coroutine",)
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self.coroutine = coroutine
+
+
+class _Unstarted(_Coroutine):
+    """Closes a coroutine that its owner hasn't started, so that only that warns."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         self.coroutine.close()
@@ -206,6 +218,8 @@ _traceback: Any = vars(BaseException)["__traceback__"]
 
 
 async def _watch(signal: Any, sender: Any, receiver: Any, unstarted: _Unstarted) -> Any:
+    # From here on without a finalizer, in which an interrupt would be lost.
+    unstarted.__class__ = _Coroutine  # type: ignore[assignment]
     try:
         with Watch(signal, sender, receiver, True):
             return await unstarted.coroutine

@@ -8,8 +8,10 @@ import asyncio
 import gc
 import inspect
 import logging
+import signal as os_signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 import weakref
@@ -683,3 +685,47 @@ def test_receivers_that_can_not_start_warn_twice_while_monitoring(outcomes):
         return sum("receiver' was never awaited" in message for message in messages)
 
     assert outcomes(scenario) == (1, 2 if RELEASE >= (6, 1) else 1)
+
+
+def test_weak_references_while_monitoring(outcomes):
+    def receiver(**kwargs):
+        pass
+
+    def scenario():
+        signal = Signal()
+        signal.connect(receiver, weak=False)
+        with monitoring.subscribe(id):
+            signal.send(Sender)
+            return weakref.getweakrefcount(signal), weakref.getweakrefcount(receiver)
+
+    stock, swapped = outcomes(scenario)
+    assert stock == (0, 0)
+    assert swapped in ((1, 0), (1, 1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setitimer()")
+def test_a_limit_that_hits_a_subscriber(outcomes):
+    class Limit(Exception):
+        pass
+
+    def limit(number, frame):
+        raise Limit
+
+    def scenario():
+        signal = Signal()
+        signal.connect(receive)
+        before = os_signal.signal(os_signal.SIGALRM, limit)
+        try:
+            with monitoring.subscribe(lambda call: time.sleep(1), slower_than=0):
+                os_signal.setitimer(os_signal.ITIMER_REAL, 0.2)
+                signal.send(Sender)
+            # There's none of Django's.
+            time.sleep(1)
+        except Limit:
+            return "came out"
+        finally:
+            os_signal.setitimer(os_signal.ITIMER_REAL, 0)
+            os_signal.signal(os_signal.SIGALRM, before)
+        return "was logged"
+
+    assert outcomes(scenario) == ("came out", "was logged")

@@ -10,6 +10,7 @@ import signal as os_signal
 import sys
 import threading
 import time
+import traceback
 import weakref
 from types import SimpleNamespace
 from unittest import mock
@@ -591,58 +592,86 @@ def test_negative_limit_is_refused():
             monitoring.subscribe(print, slower_than=wrong)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs setitimer()")
-@pytest.mark.skipif(
-    sys.implementation.name == "pypy",
-    reason="Context.run() is in Python there, and leaves a context if interrupted",
-)
-@pytest.mark.parametrize("way", ["send", "send_robust"])
-def test_interrupts_come_out_of_the_send(Signal, way):
-    """At any moment, also while subscribers are called; nothing is left behind."""
-    # A signal that doesn't cache takes its lock, which an interrupt may leave locked,
-    # as with Django.
-    signal = Signal(use_caching=True)
+def count_interrupts(use, kind):
+    """Have a signal handler raise while something is used, 300 times; count the errors.
 
-    class Interrupt(BaseException):
-        pass
-
+    Those that come out.
+    """
     state = SimpleNamespace(is_armed=False)
 
     def interrupt(number, frame):
         if state.is_armed:
             state.is_armed = False
-            raise Interrupt
+            raise kind
 
-    def send_until_interrupted():
+    def use_until_interrupted():
         state.is_armed = True
         while state.is_armed:
-            getattr(signal, way)(Sender)
+            use()
 
-    signal.connect(plain)
-    signal.connect(failing if way == "send_robust" else plain, dispatch_uid="again")
     before = os_signal.signal(os_signal.SIGALRM, interrupt)
-    logging.getLogger("django.dispatch").disabled = True
     interrupted = 0
     # Callbacks of weak references would swallow it.
     gc.collect()
     gc.disable()
     try:
-        with monitoring.subscribe(lambda call: call.receiver_name, slower_than=0):
-            os_signal.setitimer(os_signal.ITIMER_REAL, 0.001, 0.00037)
-            for _ in range(300):
-                try:
-                    send_until_interrupted()
-                except Interrupt:
-                    interrupted += 1
+        os_signal.setitimer(os_signal.ITIMER_REAL, 0.001, 0.00037)
+        for _ in range(300):
+            try:
+                use_until_interrupted()
+            except kind:
+                interrupted += 1
     finally:
         os_signal.setitimer(os_signal.ITIMER_REAL, 0)
         os_signal.signal(os_signal.SIGALRM, before)
         gc.enable()
+    return interrupted
+
+
+needs_interrupts = pytest.mark.skipif(
+    sys.platform == "win32" or sys.implementation.name == "pypy",
+    reason="needs setitimer(); PyPy's Context.run() is in Python, and leaves a context "
+    "if interrupted",
+)
+
+
+@needs_interrupts
+@pytest.mark.parametrize("way", ["send", "send_robust"])
+def test_interrupts_come_out_of_the_send(Signal, way):
+    """At any moment, also while subscribers are called; nothing is left behind."""
+
+    class Interrupt(BaseException):
+        pass
+
+    # A signal that doesn't cache takes its lock, which an interrupt may leave locked,
+    # as with Django.
+    signal = Signal(use_caching=True)
+    signal.connect(plain)
+    signal.connect(failing if way == "send_robust" else plain, dispatch_uid="again")
+    logging.getLogger("django.dispatch").disabled = True
+    try:
+        with monitoring.subscribe(lambda call: call.receiver_name, slower_than=0):
+            count = count_interrupts(lambda: getattr(signal, way)(Sender), Interrupt)
+    finally:
         logging.getLogger("django.dispatch").disabled = False
-    assert interrupted == 300
+    assert count == 300
     monitoring.reset()
     signal.send_robust(Sender)
     assert stats_of(signal).sends == 1
+
+
+@needs_interrupts
+def test_exceptions_of_signal_handlers_come_out_of_the_send(Signal):
+    """As that of a soft time limit, also while a receiver is looked up."""
+
+    class Limit(Exception):
+        pass
+
+    signal = Signal(use_caching=True)
+    # More than compiled code remembers.
+    for number in range(1500):
+        signal.connect(lambda **kwargs: None, weak=False, dispatch_uid=number + 1)
+    assert count_interrupts(lambda: signal.send(Sender), Limit) == 300
 
 
 # Turning it on and off.
@@ -760,6 +789,98 @@ def test_coroutine_that_is_never_awaited_warns_once(signal, recwarn):
     gc.collect()
     messages = [str(warning.message) for warning in recwarn]
     assert messages.count("coroutine 'waiting' was never awaited") == 1
+
+
+def test_a_coroutine_has_no_finalizer_once_it_was_started(signal):
+    """An interrupt of one is lost."""
+
+    async def receiver(**kwargs):
+        return sys._getframe(1).f_locals["unstarted"]
+
+    signal.connect(receiver)
+    ((_, started),) = asyncio.run(signal.asend(Sender))
+    assert not hasattr(started, "__del__")
+
+
+# What programs do to what monitoring uses.
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("effect", ["raise", "raise from", "clear"])
+def test_subscribers_that_change_an_error(signal, is_async, effect):
+    """They may raise it again, say to log it: nothing of that is seen."""
+    signal.connect(failing_async if is_async else failing)
+
+    def change(call):
+        if effect == "clear":
+            call.error.__traceback__ = None
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError as error:
+            if effect == "raise from":
+                raise call.error from error
+            raise call.error  # noqa: B904
+
+    def describe_error():
+        # As if it had not failed before: Django would run it, in other functions.
+        together._left_to_django.clear()
+        error = send("asend", signal)
+        return [
+            [entry.name for entry in traceback.extract_tb(error.__traceback__)],
+            repr(error.__context__),
+            repr(error.__cause__),
+            error.__suppress_context__,
+        ]
+
+    without = describe_error()
+    with monitoring.subscribe(change, slower_than=0):
+        assert describe_error() == without
+
+
+def test_a_limit_that_no_call_reaches(signal):
+    """Numbers of nanoseconds that C can't have."""
+    signal.connect(plain)
+    for limit in (1e10, 1e300, float("inf")):
+        with monitoring.subscribe(pytest.fail, slower_than=limit):
+            signal.send(Sender)
+    assert counted(signal) == (3, 0, {"plain": (3, 0)})
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_time_that_a_receiver_freezes(signal, is_async, monkeypatch):
+    """As freezegun and others do: they replace functions in all modules."""
+
+    def frozen():
+        return 10**19
+
+    def freeze(**kwargs):
+        real = time.perf_counter_ns, time.time_ns, time.perf_counter
+        for module in [*sys.modules.values()]:
+            for name, value in [*getattr(module, "__dict__", {}).items()]:
+                if any(value is each for each in real):
+                    monkeypatch.setattr(module, name, frozen)
+
+    async def freeze_async(**kwargs):
+        freeze()
+
+    signal.connect(freeze_async if is_async else freeze)
+    for _ in range(3):
+        assert send("asend", signal)[0][1] is None
+    (stats,) = stats_of(signal).receivers
+    assert (stats.calls, stats.total < 60) == (3, True)
+
+
+def test_greenlets_that_can_not_be_hashed(signal):
+    greenlet = pytest.importorskip("greenlet")
+
+    class Greenlet(greenlet.greenlet):
+        def __eq__(self, other):
+            raise AssertionError("not asked")
+
+    signal.connect(plain)
+    monitoring.enable()
+    ((_, answer),) = Greenlet(lambda: signal.send(Sender)).switch()
+    assert answer == "plain"
 
 
 # The numbers.

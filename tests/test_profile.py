@@ -148,6 +148,7 @@ PROJECT = {
             "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "database"}
         }
         ROOT_URLCONF = "urls"
+        WSGI_APPLICATION = "wsgi.application"
         MIDDLEWARE = [
             "django.middleware.security.SecurityMiddleware",
             "django.contrib.sessions.middleware.SessionMiddleware",
@@ -192,7 +193,22 @@ PROJECT = {
             path("answer/", answer),
             path("missing/", missing),
             path("moved/", moved),
+            path("café/", lambda request: HttpResponse("ß")),
         ]
+    """,
+    "wsgi.py": """\
+        from django.core.wsgi import get_wsgi_application
+
+        django = get_wsgi_application()
+
+        def application(environ, start_response):
+            answer = django(environ, start_response)
+            if not environ["PATH_INFO"].startswith("/caf"):
+                return answer
+            # It need not have a close().
+            body = [*answer]
+            answer.close()
+            return body
     """,
     "work/__init__.py": """\
         from django.dispatch import Signal
@@ -250,7 +266,7 @@ def profile(tmp_path):
     for name, content in PROJECT.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(content))
+        path.write_text(textwrap.dedent(content), encoding="utf-8")
 
     def run_python(*arguments, exit_code=0):
         process = subprocess.run(
@@ -305,6 +321,13 @@ def test_profile_of_requests(profile, tmp_path, handler):
     # Before those that count, with monitoring, on each side, and after each swap.
     requests = (tmp_path / "requests").read_text().splitlines()
     assert len(requests) == 3 + 3 * 12 + 4
+
+
+@pytest.mark.parametrize("handler", [(), ("--asgi",)])
+@pytest.mark.parametrize("path", ["/café/", "/caf%C3%A9/"])
+def test_profile_of_a_path_outside_ascii(profile, path, handler):
+    output = profile("--url", path, "--requests", "1", *handler)
+    assert output.startswith(f"GET {path}: status 200, ")
 
 
 def test_profile_of_a_form(profile):
