@@ -6,10 +6,10 @@ from functools import partial
 from types import ModuleType
 
 from django.dispatch import Signal
-from pyperf import perf_counter
 
 from benchmarks.rows import Body, Row
 from benchmarks.send import answers, functions
+from benchmarks.send_one import time_plain, time_send
 
 TITLE = "Senders that aren't plain classes"
 
@@ -33,38 +33,22 @@ def make_module() -> ModuleType:
 
 
 @contextmanager
-def sending(
-    caching: bool, count: int, make_sender: Callable[[], object]
-) -> Iterator[Body]:
-    """A sender sends to so many receivers."""
+def sending(caching: bool, make_sender: Callable[[], object]) -> Iterator[Body]:
+    """A sender sends to three receivers."""
     signal = Signal(use_caching=caching)
     sender = make_sender()
-    receivers = functions(count)
+    receivers = functions(3)
     for receiver in receivers:
         signal.connect(receiver, sender=sender)
 
-    def time(loops: int) -> float:
-        passes = range(loops)
-        start = perf_counter()
-        for _ in passes:
-            signal.send(sender=sender, instance=None)
-        return perf_counter() - start
+    def answer() -> str:
+        return answers(signal.send(sender=sender))
 
-    def plain(loops: int) -> float:
-        passes = range(loops)
-        start = perf_counter()
-        for _ in passes:
-            [
-                (receiver, receiver(signal=signal, sender=sender, instance=None))
-                for receiver in receivers
-            ]
-        return perf_counter() - start
-
-    yield Body(time, lambda: answers(signal.send(sender=sender)), plain)
+    yield Body(time_send(signal, sender), answer, time_plain(signal, receivers, sender))
 
 
 ROWS = [
-    Row(f"send, {kind}, 3 receivers, {what}", partial(sending, caching, 3, make_sender))
+    Row(f"send, {kind}, 3 receivers, {what}", partial(sending, caching, make_sender))
     for kind, caching in (("caching", True), ("not caching", False))
     for what, make_sender in (
         ("the sender has an __eq__", partial(WithEquality, 1)),

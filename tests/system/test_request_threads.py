@@ -574,38 +574,17 @@ def test_a_sender_that_is_being_cancelled(assert_same_swapped):
     assert_same_swapped(scenario)
 
 
-def test_at_exit(run_python, implementation):
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "atexit.register(send_late)",
+        # The main thread is still alive then.
+        "threading.Thread(target=lambda: ended.wait() and send_late()).start()",
+    ],
+    ids=["atexit", "thread"],
+)
+def test_at_exit(run_python, implementation, begin):
     """No thread can be started any more."""
-    program = """
-        import asyncio, atexit, sys
-        import altdispatch, django.db
-        from asgiref.sync import ThreadSensitiveContext
-        from django.conf import settings
-        from django.core.signals import request_started
-
-        async def send():
-            async with ThreadSensitiveContext():
-                return len(await request_started.asend(None, scope={}))
-
-        def send_at_exit():
-            try:
-                print(asyncio.run(send()))
-            except RuntimeError as error:
-                print(error)
-
-        settings.configure(DATABASES={})
-        django.db.connections.settings
-        altdispatch.install() if %s else None
-        print(asyncio.run(send()))
-        atexit.register(send_at_exit)
-    """
-    stock = run_python(program % False)
-    assert stock != "2\n2\n"
-    assert run_python(program % True) == stock
-
-
-def test_after_executors_have_ended(run_python, implementation):
-    """None can be started any more, though the main thread is still alive."""
     program = """
         import threading
 
@@ -613,7 +592,7 @@ def test_after_executors_have_ended(run_python, implementation):
         ended = threading.Event()
         threading._register_atexit(ended.set)
 
-        import asyncio
+        import asyncio, atexit
         import altdispatch, django.db
         from asgiref.sync import ThreadSensitiveContext
         from django.conf import settings
@@ -624,7 +603,6 @@ def test_after_executors_have_ended(run_python, implementation):
                 return len(await request_started.asend(None, scope={}))
 
         def send_late():
-            ended.wait()
             try:
                 print(asyncio.run(send()))
             except RuntimeError as error:
@@ -633,8 +611,9 @@ def test_after_executors_have_ended(run_python, implementation):
         settings.configure(DATABASES={})
         django.db.connections.settings
         altdispatch.install() if %s else None
-        threading.Thread(target=send_late).start()
+        print(asyncio.run(send()))
+        %s
     """
-    stock = run_python(program % False)
-    assert stock != "2\n"
-    assert run_python(program % True) == stock
+    stock = run_python(program % (False, begin))
+    assert stock != "2\n2\n"
+    assert run_python(program % (True, begin)) == stock

@@ -1,0 +1,28 @@
+"""What the tests of hostile programs share."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..implementations import COUNTS_REFERENCES
+
+needs_counts = pytest.mark.skipif(
+    not COUNTS_REFERENCES, reason="PyPy runs finalizers at a time of its own"
+)
+CACHING = pytest.mark.parametrize("caching", [False, True], ids=["plain", "caching"])
+
+
+class Sender:
+    pass
+
+
+def answers(signal, sender=Sender, how="send"):
+    return [answer for _, answer in getattr(signal, how)(sender)]
+
+
+class Receiver:
+    def __call__(self, **kwargs):
+        return "called"
+
+    def method(self, **kwargs):
+        return "method"

@@ -1,0 +1,179 @@
+"""Senders that notice that they are asked, or change the signal then."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from .hostile import CACHING, Receiver
+
+
+class Stubborn:
+    asked = 0
+
+    def __getattr__(self, name):
+        if name == "__func__":
+            type(self).asked += 1
+            raise ZeroDivisionError(name)
+        raise AttributeError(name)
+
+
+class StubbornProperty:
+    asked = 0
+
+    @property
+    def __func__(self):
+        type(self).asked += 1
+        raise ZeroDivisionError
+
+
+class StubbornClass(type):
+    asked = 0
+
+    def __getattr__(cls, name):
+        if name == "__func__":
+            StubbornClass.asked += 1
+            raise ZeroDivisionError(name)
+        raise AttributeError(name)
+
+
+class OfStubbornClass(metaclass=StubbornClass):
+    pass
+
+
+class HasFunction:
+    asked = 0
+    __func__ = len
+
+    def __init__(self):
+        self.__self__ = self
+
+
+@CACHING
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (Stubborn, Stubborn),
+        (StubbornProperty, StubbornProperty),
+        (StubbornClass, lambda: OfStubbornClass),
+        (HasFunction, HasFunction),
+    ],
+)
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_sender_is_asked_for_its_function(assert_same, caching, kind, make, how, count):
+    def scenario(Signal):
+        kind.asked = 0
+        signal = Signal(use_caching=caching)
+        receivers = [lambda **kwargs: "called" for _ in range(count)]
+        for receiver in receivers:
+            signal.connect(receiver)
+        sender = make()
+        seen = []
+        for _ in range(3):
+            try:
+                seen.append(str(getattr(signal, how)(sender))[:10])
+            except ZeroDivisionError as error:
+                seen.append(str(error))
+            seen.append((kind.asked, signal.lock.locked()))
+        return seen
+
+    assert_same(scenario)
+
+
+@CACHING
+@pytest.mark.parametrize("name", [None, "__getattr__", "__func__"])
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+def test_module_as_sender(assert_same, caching, name, how):
+    def scenario(Signal):
+        asked = []
+        sender = types.ModuleType("sender")
+        if name is not None:
+            setattr(sender, name, asked.append)
+        signal = Signal(use_caching=caching)
+        signal.connect(Receiver(), weak=False)
+        signal.connect(Receiver(), sender=sender, weak=False)
+        seen = []
+        for _ in range(3):
+            try:
+                seen.append(str(getattr(signal, how)(sender))[:5])
+            except AttributeError as error:
+                seen.append(str(error))
+            seen.append(list(asked))
+        return seen
+
+    assert_same(scenario)
+
+
+@CACHING
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
+@pytest.mark.parametrize("method", ["__hash__", "__eq__"])
+@pytest.mark.parametrize(
+    "effect", ["connect", "disconnect", "replace", "empty", "patch", "raise", "clear"]
+)
+def test_sender_that_changes_the_signal_when_looked_up(
+    assert_same, caching, how, method, effect
+):
+    """Before its receivers are looked for, or meanwhile."""
+
+    def scenario(Signal):
+        class Changing:
+            def __hash__(self):
+                act("__hash__")
+                return 1
+
+            def __eq__(self, other):
+                act("__eq__")
+                return self is other
+
+        def act(name):
+            if armed and name == method:
+                armed.clear()
+                change()
+
+        def change():
+            if effect == "connect":
+                signal.connect(last, sender=sender)
+            elif effect == "disconnect":
+                signal.disconnect(first)
+            elif effect == "replace":
+                signal.receivers = signal.receivers[:1]
+            elif effect == "empty":
+                signal.receivers = []
+            elif effect == "patch":
+                signal._live_receivers = lambda sender: ([last], [])
+            elif effect == "raise":
+                raise ZeroDivisionError(method)
+            else:
+                signal.sender_receivers_cache.clear()
+
+        def first(**kwargs):
+            return "first"
+
+        def second(**kwargs):
+            return "second"
+
+        def last(**kwargs):
+            return "last"
+
+        armed = []
+        sender = Changing()
+        signal = Signal(use_caching=caching)
+        signal.connect(first)
+        signal.connect(second, sender=sender)
+        seen = []
+        for number in range(4):
+            if number in (0, 2):
+                armed.append(1)
+            try:
+                found = getattr(signal, how)(sender)
+            except ZeroDivisionError as error:
+                found = str(error)
+            # The receivers differ between the runs, but not their names.
+            if isinstance(found, list):
+                found = [answer for _, answer in found]
+            seen.append((found, len(armed)))
+        return seen
+
+    assert_same(scenario)
