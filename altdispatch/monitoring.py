@@ -33,8 +33,17 @@ __all__ = [
 _BOUNDS = tuple(2**n / 1e9 for n in range(rows.MOST_BUCKETS))
 
 
+class _Stats:
+    def as_dict(self) -> dict[str, Any]:
+        """Return the attributes in a dictionary, as JSON can have it.
+
+        .. versionadded:: 0.2
+        """
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
 @dataclass(frozen=True)
-class ReceiverStats:
+class ReceiverStats(_Stats):
     """What was counted of a receiver of a signal.
 
     Receivers with the same code share one, such as functions that are made for each
@@ -99,16 +108,9 @@ class ReceiverStats:
             missing -= count
         return self.longest
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the attributes in a dictionary, as JSON can have it.
-
-        .. versionadded:: 0.2
-        """
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class SignalStats:
+class SignalStats(_Stats):
     """What was counted of a signal.
 
     Attributes:
@@ -132,16 +134,9 @@ class SignalStats:
     unheard: int
     receivers: tuple[ReceiverStats, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the attributes in a dictionary, as JSON can have it.
-
-        .. versionadded:: 0.2
-        """
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(_Stats):
     """What was counted in this process since monitoring began or ``reset()``.
 
     Attributes:
@@ -154,13 +149,6 @@ class Snapshot:
     """
 
     signals: tuple[SignalStats, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the attributes in a dictionary, as JSON can have it.
-
-        .. versionadded:: 0.2
-        """
-        return asdict(self)
 
 
 class Subscription:

@@ -154,8 +154,10 @@ has_no_function(module_state *state, PyObject *sender)
     }
     if (PyModule_CheckExact(sender)) {
         PyObject *held = PyModule_GetDict(sender);
-        return !PyDict_Contains(held, state->names.func)
-               && !PyDict_Contains(held, state->names.getattr);
+        int is_found = PyDict_Contains(held, state->names.func) != 0
+                       || PyDict_Contains(held, state->names.getattr) != 0;
+        PyErr_Clear();
+        return !is_found;
     }
     if (type->tp_getattro != PyObject_GenericGetAttr) {
         return 0;
