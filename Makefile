@@ -16,7 +16,7 @@ C_SOURCES := altdispatch/_speedups.c $(wildcard altdispatch/_headers/*.h)
 SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -o -name "*.typed")
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
-.PHONY: help demo test pythons fuzz sanitize bench load instructions deployment companions contrib delivery \
+.PHONY: help demo test debug pythons fuzz sanitize bench load instructions deployment companions contrib delivery \
 	django-suite postgresql lint types docs dist release-check clean
 
 help: ## list what can be made
@@ -27,6 +27,11 @@ demo: $(VENV)/with-demo ## see the swap at work in a small project, and what it 
 
 test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]
 	$(PYTEST) -n auto $(ARGS)
+
+# Not with the flags of the caller: the assertions in Python's headers are what it's for.
+debug: ## run the tests of the compiled code, and count references, on a debug build of CPython; as root
+	.ci/debian-root CFLAGS=-UNDEBUG make test PYTHON=python3.14-dbg DJANGO=6.1 VENV=.venv-3.14-dbg \
+		ARGS="tests/test_implementations.py tests/test_memory.py tests/test_swap.py"
 
 pythons: ## run the tests on CPython 3.14 and 3.15 and on PyPy, in a root of Debian unstable; as root
 	.ci/debian-root make test PYTHON=python3.14 DJANGO=6.1 VENV=.venv-3.14
