@@ -1,7 +1,7 @@
-"""What do signals cost that don't stay as they are, as in test suites?
+"""How fast are signals that change all the time, as in test suites?
 
-Receivers that come and go, lists that a program edits or replaces, signals that live
-shortly: what is remembered about a signal pays for nothing here.
+Receivers are connected and disconnected, lists are edited and replaced, and signals are
+short-lived. What altdispatch remembers about a signal is hardly ever used again here.
 """
 
 import enum
@@ -35,13 +35,13 @@ class Listener:
 
 
 class Color(enum.Enum):
-    """A ``dispatch_uid``, or its like."""
+    """Its members are used as a ``dispatch_uid``."""
 
     RED = 1
 
 
 class Name(str):
-    """A string of a type of its own."""
+    """A subclass of str."""
 
 
 Work = Callable[[], object]
@@ -49,7 +49,7 @@ Receiver = Callable[..., object]
 
 
 def repeat(work: Work) -> Timer:
-    """Return a timer of some work."""
+    """Return a timer that repeats the work."""
 
     def time(loops: int) -> float:
         passes = range(loops)
@@ -64,7 +64,7 @@ def repeat(work: Work) -> Timer:
 def make_signal(
     count: int, caching: bool
 ) -> tuple[Signal, list[Callable[..., object]]]:
-    """Return a signal with so many receivers, three of them for Book."""
+    """Return a signal with ``count`` receivers, up to three of them for Book."""
     signal = Signal(use_caching=caching)
     receivers = [make_receiver(number) for number in range(count)]
     for number, receiver in enumerate(receivers):
@@ -99,7 +99,7 @@ def edited(count: int) -> Work:
 
 
 def with_uid(uid: object, first_sends: bool) -> Work:
-    """Do something to a signal with 400 receivers, one of them with this uid."""
+    """Send from a signal with 400 receivers and one with this uid, or connect to it."""
     signal, receivers = make_signal(400, caching=True)
     signal.connect(receivers[0], sender=Author, dispatch_uid=uid)
     new = make_receiver("new")
@@ -115,8 +115,8 @@ def with_uid(uid: object, first_sends: bool) -> Work:
     return send if first_sends else connect
 
 
-def held() -> Work:
-    """Send from a list that something else holds."""
+def referenced() -> Work:
+    """Send from a list that something else refers to."""
     signal, receivers = make_signal(3, caching=True)
     signal.receivers = kept = list(signal.receivers)
 
@@ -153,7 +153,7 @@ def short_lived_method() -> Work:
 
 
 def new_signal(caching: bool, used: bool) -> Work:
-    """Make a signal, and connect and send once."""
+    """Make a signal; if ``used``, connect and send once."""
     receiver = make_receiver("heard")
 
     def make() -> object:
@@ -168,15 +168,15 @@ def new_signal(caching: bool, used: bool) -> Work:
 
 
 def reentrant_lock() -> Work:
-    """Send from a signal with another kind of lock."""
+    """Send from a signal whose lock is an RLock."""
     signal, receivers = make_signal(3, caching=False)
     signal.lock = threading.RLock()
     return lambda: (len(receivers), len(signal.send(Book)))
 
 
 @contextmanager
-def doing(make: Callable[[], Work]) -> Iterator[Body]:
-    """Repeat some work."""
+def repeating(make: Callable[[], Work]) -> Iterator[Body]:
+    """Prepare and repeat the work that ``make`` returns."""
     work = make()
     yield Body(time=repeat(work), answer=lambda: str(work()))
 
@@ -198,7 +198,7 @@ WORK = {
         for kind, uid in UIDS.items()
         for what, first in {"connect and disconnect": False, "first send": True}.items()
     },
-    "first send, a list that is held": held,
+    "first send, a list that is held": referenced,
     "disconnect, send, connect": one_of_two,
     "a bound method for one send": short_lived_method,
     **{
@@ -209,4 +209,4 @@ WORK = {
     "a signal with an RLock, not caching, one send": reentrant_lock,
 }
 
-ROWS = [Row(name, partial(doing, make)) for name, make in WORK.items()]
+ROWS = [Row(name, partial(repeating, make)) for name, make in WORK.items()]

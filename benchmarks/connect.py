@@ -1,7 +1,7 @@
-"""What do connect, the first send and disconnect cost with many senders?
+"""How long do connect(), the first send and disconnect() take with many senders?
 
-A caching signal, as Django's model signals are, has one receiver connected to each of
-N senders: an audit log over N models. The time is that of one of the N calls.
+One receiver is connected to each of N senders of a caching signal, such as Django's
+model signals, as an audit log of N models does. The time is that of one of the N calls.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +52,7 @@ def disconnect_in_reverse(signal: Signal, senders: Sequence[type]) -> None:
 
 
 def time_last(steps: Sequence[Step], senders: Sequence[type]) -> Timer:
-    """Return a timer of the last step, each pass with a new signal."""
+    """Return a timer of the last step, with a new signal in each pass."""
 
     def time(loops: int) -> float:
         seconds = 0.0
@@ -69,7 +69,7 @@ def time_last(steps: Sequence[Step], senders: Sequence[type]) -> Timer:
 
 
 def outcome(steps: Sequence[Step], senders: Sequence[type]) -> str:
-    """Return who is heard after the steps, tried on a few of the senders."""
+    """Do the steps with a few senders; return how many receivers are then called."""
     signal = Signal(use_caching=True)
     few = senders[:20]
     for step in steps:
@@ -80,13 +80,13 @@ def outcome(steps: Sequence[Step], senders: Sequence[type]) -> str:
 
 @cache
 def make_senders(number: int) -> list[type]:
-    """Return so many senders, the same ones for every row."""
+    """Return this number of senders, the same ones for every row."""
     return [type(f"Model{index}", (), {}) for index in range(number)]
 
 
 @contextmanager
 def with_senders(number: int, steps: Sequence[Step]) -> Iterator[Body]:
-    """Do the steps with so many senders."""
+    """Do the steps with this number of senders."""
     senders = make_senders(number)
     yield Body(time=time_last(steps, senders), answer=lambda: outcome(steps, senders))
 

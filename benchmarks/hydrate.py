@@ -1,7 +1,7 @@
-"""What does it cost to read many model instances from the database?
+"""How long does it take to read many model instances from the database?
 
-Every instance sends pre_init and post_init. The time is that of one instance of a
-query that gives 10,000, the database's part included.
+Every instance sends pre_init and post_init. The time is that of one of the 10,000
+instances that a query returns, including the database's part.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ INSTANCES = 10_000
 
 @contextmanager
 def reading(connected_to: str | None) -> Iterator[Body]:
-    """Read the books; one receiver of post_init is connected to the named model."""
-    # Models can be imported only once Django is set up, in a worker.
+    """Read the books, with one receiver of post_init connected to the named model."""
+    # Models can only be imported in a worker, which has set up Django.
     from django.db.models.signals import post_init
 
     from benchmarks.shop.models import Book

@@ -1,11 +1,10 @@
-"""What does it cost to send under a monitoring agent, which patches the look-up?
+"""How fast is a send under a monitoring agent, which patches the look-up?
 
-Such packages put a wrapper in the place of ``Signal._live_receivers``, before
-altdispatch is installed or after it. The first rows have a wrapper that passes
-everything through. The others have Sentry's SDK, which wraps all receivers
-(``signals_spans=True``) or none, with no server to send to, in a transaction as of a
-request. What the same saves and rows read cost without it is in ``save.py`` and
-``hydrate.py``.
+An agent replaces ``Signal._live_receivers`` with a wrapper, before or after altdispatch
+is installed. In the first rows, the wrapper only calls the original. In the others it
+is that of Sentry's SDK, which wraps all receivers (``signals_spans=True``) or none, in
+a transaction as in a request, and without a server to report to. See ``save.py`` and
+``hydrate.py`` for the same saves and reads without an agent.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from django.dispatch import Signal
 from benchmarks.hydrate import INSTANCES, reading
 from benchmarks.rows import Body, Row
 from benchmarks.save import saving
-from benchmarks.send import asking, counted, sending
+from benchmarks.send import calling_has_listeners, counted, sending
 from benchmarks.send_one import one_keyword
 
 TITLE = "Under a monitoring agent"
@@ -26,7 +25,7 @@ Preparation = Callable[[], AbstractContextManager[Body]]
 
 
 def wrap() -> None:
-    """Put a wrapper in the place of the look-up."""
+    """Replace the look-up with a wrapper that only calls the original."""
     original = Signal._live_receivers
 
     def wrapper(self, sender):
@@ -36,7 +35,7 @@ def wrap() -> None:
 
 
 def start_sentry(spans: bool) -> None:
-    """Initialize Sentry's SDK, which patches Django once in a process."""
+    """Initialize Sentry's SDK; restore its patch, which it makes once in a process."""
     import sentry_sdk
     from sentry_sdk.integrations.django import DjangoIntegration
 
@@ -54,7 +53,7 @@ def start_sentry(spans: bool) -> None:
 def patched(
     patch: Callable[[], None], prepare: Preparation, is_first: bool = True
 ) -> Iterator[Body]:
-    """Do what ``prepare`` does with the class patched, before the swap or after it."""
+    """Prepare a row with the class patched before the swap, or else after it."""
     import altdispatch
 
     is_swapped = altdispatch.is_installed()
@@ -77,7 +76,7 @@ def patched(
 
 @contextmanager
 def under_sentry(spans: bool, prepare: Preparation) -> Iterator[Body]:
-    """Do what ``prepare`` does under Sentry's SDK, and time it in a transaction."""
+    """Prepare a row under Sentry's SDK, and time it in a transaction."""
     import sentry_sdk
 
     with patched(partial(start_sentry, spans), prepare) as body:
@@ -90,7 +89,7 @@ def under_sentry(spans: bool, prepare: Preparation) -> Iterator[Body]:
 
 
 def with_wrapper(when: str, is_first: bool) -> Iterator[Row]:
-    """Give the rows for a wrapper that is first or last."""
+    """Yield the rows with a wrapper that patches before or after the swap."""
     for name, prepare in [
         *(
             (
@@ -101,8 +100,14 @@ def with_wrapper(when: str, is_first: bool) -> Iterator[Row]:
         ),
         ("send(instance), caching, 3 receivers", partial(one_keyword, True, 3)),
         ("send, not caching, 3 receivers", partial(sending, False, 3)),
-        ("has_listeners, caching, 3 receivers", partial(asking, True, 3)),
-        ("has_listeners, not caching, 3 receivers", partial(asking, False, 3)),
+        (
+            "has_listeners, caching, 3 receivers",
+            partial(calling_has_listeners, True, 3),
+        ),
+        (
+            "has_listeners, not caching, 3 receivers",
+            partial(calling_has_listeners, False, 3),
+        ),
     ]:
         yield Row(
             f"{name}, patched {when}",
@@ -112,7 +117,7 @@ def with_wrapper(when: str, is_first: bool) -> Iterator[Row]:
 
 
 def with_sentry(spans: bool) -> Iterator[Row]:
-    """Give the rows for Sentry's SDK."""
+    """Yield the rows with Sentry's SDK."""
     for name, prepare, calls in [
         ("send, caching, 3 receivers", partial(sending, True, 3), 1),
         ("send, not caching, 3 receivers", partial(sending, False, 3), 1),

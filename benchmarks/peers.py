@@ -1,8 +1,8 @@
-"""What does it cost to tell some receivers something, here and in other packages?
+"""How long does it take to call receivers, here and with other packages?
 
-Each package is used as its documentation says, and does what it was made for: they give
-different guarantees, so that these are figures to compare orders of magnitude by. Those
-that know senders send for one; those that hold receivers weakly do so.
+Each package is used as its documentation says. They give different guarantees, so
+compare orders of magnitude only. If a package has senders, the receivers are connected
+to one; if it refers to receivers weakly by default, it does so here.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ Emit = Callable[[], object]
 
 
 class Book:
-    """The sender, and what is sent."""
+    """The sender; an instance is sent."""
 
 
 def make_receivers(number: int, counter: "count[int]") -> list[Callable[..., object]]:
-    """Return so many receivers, each of which takes one number from the counter."""
+    """Return ``number`` receivers, each of which takes one number from the counter."""
 
     def make() -> Callable[..., object]:
         def receiver(sender, **kwargs):
@@ -38,7 +38,7 @@ def make_receivers(number: int, counter: "count[int]") -> list[Callable[..., obj
 
 @contextmanager
 def with_django(number: int, counter: "count[int]") -> Iterator[Emit]:
-    """Connect receivers to a signal of Django's, whoever dispatches it."""
+    """Connect receivers to a Django signal, which stock Django or altdispatch sends."""
     from django.dispatch import Signal
 
     signal = Signal(use_caching=True)
@@ -51,7 +51,7 @@ def with_django(number: int, counter: "count[int]") -> Iterator[Emit]:
 
 @contextmanager
 def with_blinker(number: int, counter: "count[int]") -> Iterator[Emit]:
-    """Connect receivers for a sender to a signal of blinker's."""
+    """Connect receivers to a blinker signal and a sender."""
     from blinker import Signal
 
     signal = Signal()
@@ -64,7 +64,7 @@ def with_blinker(number: int, counter: "count[int]") -> Iterator[Emit]:
 
 @contextmanager
 def with_psygnal(number: int, counter: "count[int]") -> Iterator[Emit]:
-    """Connect callbacks to a signal of an object; they get positional arguments."""
+    """Connect callbacks to the signal of an object, with positional arguments."""
     from psygnal import Signal
 
     class Library:
@@ -86,7 +86,7 @@ def with_psygnal(number: int, counter: "count[int]") -> Iterator[Emit]:
 
 @contextmanager
 def with_pydispatcher(number: int, counter: "count[int]") -> Iterator[Emit]:
-    """Connect receivers for a sender to a name."""
+    """Connect receivers to a signal, which is a string, and a sender."""
     from pydispatch import dispatcher
 
     receivers = make_receivers(number, counter)
@@ -134,13 +134,13 @@ make_emit = with_django
 
 
 def use(variant: str) -> None:
-    """Have the rows measure a variant."""
+    """Select the package that the rows measure."""
     global make_emit
     make_emit = MAKERS.get(variant, with_django)
 
 
 def time_emit(emit: Emit) -> Timer:
-    """Return a timer of one emission, with what it takes to call a function."""
+    """Return a timer of ``emit``; the call of this function is timed too."""
 
     def time(loops: int) -> float:
         passes = range(loops)
@@ -154,7 +154,7 @@ def time_emit(emit: Emit) -> Timer:
 
 @contextmanager
 def emitting(number: int) -> Iterator[Body]:
-    """Tell so many receivers that a book was saved."""
+    """Call this number of receivers."""
     counter = count()
     receivers = make_receivers(number, counter)
     book = Book()

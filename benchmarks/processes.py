@@ -1,4 +1,4 @@
-"""The workers of a round, as the runner sees them."""
+"""Start the worker processes of a round, and give them turns."""
 
 import os
 import subprocess
@@ -11,21 +11,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Worker:
-    """A process that measures when it has the turn; leaving its context ends it.
+    """A process that measures when it is its turn. Leaving the context ends it.
 
-    ``arguments`` are those of benchmarks.worker, ``number`` is that of the round. The
-    workers of a round are put on one CPU where the system can: while one measures the
-    others wait, and on another CPU there may be other work, and so another speed.
+    ``arguments`` are those of benchmarks.worker, ``number`` is that of the round. If
+    the system supports it, all workers of a round run on the same CPU: only one of them
+    measures at a time, and another CPU may be slower because of other work.
 
-    Leaving raises CalledProcessError if the process failed, and so does a turn that it
-    did not live to end; why, it has said on stderr.
+    Leaving the context raises CalledProcessError if the process has failed, and a turn
+    does if the process ends in it. The process writes the reason to stderr.
     """
 
     def __init__(self, arguments: Sequence[str], number: int) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *arguments],
             cwd=ROOT,
-            # Each round has another hash seed, and its workers the same one.
+            # All workers of a round have the same hash seed, other rounds another.
             env={**os.environ, "PYTHONHASHSEED": str(number)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -36,7 +36,7 @@ class Worker:
             os.sched_setaffinity(self.process.pid, {cpus[number % len(cpus)]})
 
     def turn(self, request: str) -> float:
-        """Let it do what is requested, and return the seconds on its clock."""
+        """Send a request to the process; return the seconds that it has measured."""
         try:
             print(request, file=self.process.stdin, flush=True)
         except BrokenPipeError:
@@ -46,7 +46,7 @@ class Worker:
         raise self.failure()
 
     def failure(self) -> subprocess.CalledProcessError:
-        """Return the error that says how the process ended."""
+        """Return the error with the exit code of the process."""
         return subprocess.CalledProcessError(self.process.wait(), self.process.args)
 
     def __enter__(self) -> "Worker":

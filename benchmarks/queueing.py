@@ -1,10 +1,10 @@
-"""What does it cost that a signal queues a task, beside queueing it directly?
+"""How long does a task receiver take, compared with queueing the task directly?
 
     python -m benchmarks.queueing [--rounds 500]
 
-Both are done by turns in one process, and the processor's time counts, so that what
-else the machine does matters little. The median of the rounds is printed. In each round
-the tasks are those of a transaction.
+Both take turns in one process. It measures the CPU time of the thread, so that other
+work on the machine matters little, and prints the median of the rounds. In each round,
+the tasks are queued in one transaction.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def compare(name: str, when: str, rounds: int) -> tuple[float, float]:
-    """Return how often the direct cost it is, and that in seconds."""
+    """Return the ratio of a send to ``enqueue()``, and the seconds of the latter."""
     from django.dispatch import Signal
     from django_tasks_db.models import DBTaskResult
 

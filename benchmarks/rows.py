@@ -1,4 +1,4 @@
-"""The parts of a benchmark: rows of the table, and receivers for them to call."""
+"""The rows of the benchmarks, and receivers for them to call."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -7,7 +7,7 @@ from itertools import count
 
 Timer = Callable[[int], float]
 
-# What the name of a row ends in where it is the plain loop that is measured.
+# The end of a row's name if the plain loop is measured.
 PLAIN_LOOP = ", plain loop"
 
 
@@ -15,10 +15,10 @@ PLAIN_LOOP = ", plain loop"
 class Body:
     """What a row runs, once it is set up.
 
-    ``time`` and ``plain`` take a number of passes and return the seconds that these
-    took; ``plain`` calls the same receivers in a plain loop, for the rows where that
-    makes sense. ``answer`` says what one pass does, for the runner to compare between
-    variants.
+    ``time`` and ``plain`` take a number of passes and return the seconds that they
+    took. ``plain`` calls the same receivers in a plain loop; it is None if that makes
+    no sense. ``answer`` describes the result of one pass, which the runner compares
+    between variants.
     """
 
     time: Timer
@@ -28,12 +28,12 @@ class Body:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """A row of the table.
 
-    ``prepare`` gives a context manager around the body: it sets up and clears away.
-    ``calls`` is how many of the things that the name speaks of are in one pass.
-    ``headline`` is for the few rows that make up a quick run. A ``heavy`` row takes
-    stock seconds, and is measured in fewer rounds.
+    ``prepare`` returns a context manager that sets up the body and cleans up after it.
+    ``calls`` is how often one pass does what the name says. The ``headline`` rows are
+    those of a quick run. A ``heavy`` row takes stock Django seconds, and is measured in
+    fewer rounds.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Row:
 
 
 def make_receiver(answer: object) -> Callable[..., object]:
-    """Return a new receiver, which does nothing but return the answer."""
+    """Return a new receiver, which only returns ``answer``."""
 
     def receiver(sender, **kwargs):
         return answer
@@ -62,7 +62,7 @@ def make_counting_receiver(counter: Iterator[int]) -> Callable[..., None]:
 
 
 def calls_counted(counter: "count[int]", work: Callable[[], object]) -> int:
-    """Return how many numbers were taken from the counter while the work was done."""
+    """Do the work, and return how many numbers it takes from the counter."""
     before = next(counter)
     work()
     return next(counter) - before - 1

@@ -1,4 +1,4 @@
-"""What does it cost to save an instance, with receivers before and after?"""
+"""How long does it take to save an instance, with receivers before and after?"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ TITLE = "Saving"
 
 @contextmanager
 def saving() -> Iterator[Body]:
-    """Save a book; three receivers of pre_save and three of post_save listen to it."""
-    # Models can be imported only once Django is set up, in a worker.
+    """Save a book, with three receivers of pre_save and three of post_save."""
+    # Models can only be imported in a worker, which has set up Django.
     from django.db.models.signals import post_save, pre_save
 
     from benchmarks.shop.models import Book

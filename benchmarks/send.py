@@ -1,4 +1,4 @@
-"""What does it cost to send, with more and fewer receivers, caching and not?"""
+"""How long does a send take, by the number of receivers, caching and not?"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,17 +32,17 @@ class Listener:
 
 
 def functions(count: int) -> list[Callable[..., object]]:
-    """Return so many different receivers."""
+    """Return ``count`` different receivers."""
     return [make_receiver(number) for number in range(count)]
 
 
 def bound_methods(count: int) -> list[Callable[..., object]]:
-    """Return the receiver methods of so many objects."""
+    """Return the receiver methods of ``count`` objects."""
     return [Listener(number).receive for number in range(count)]
 
 
-# The timed loops below are written out, and each with the keyword arguments of
-# post_save: a helper that they share would be timed too.
+# Each timed loop below is written out with the keyword arguments of post_save, because
+# the call of a shared helper would be timed too.
 
 
 def time_send(signal: Signal) -> Timer:
@@ -101,7 +101,7 @@ def time_has_listeners(signal: Signal) -> Timer:
 
 
 def time_plain(signal: Signal, receivers: Sequence[Callable[..., object]]) -> Timer:
-    """Return a timer of a loop over the receivers that gives what ``send`` gives."""
+    """Return a timer of a plain loop over the receivers, with the result of a send."""
     book = Book()
 
     def time(loops: int) -> float:
@@ -129,7 +129,7 @@ def time_plain(signal: Signal, receivers: Sequence[Callable[..., object]]) -> Ti
 
 
 class Timers(NamedTuple):
-    """What measures sends with certain keyword arguments."""
+    """The functions that return timers of sends with certain keyword arguments."""
 
     send: Callable[[Signal], Timer]
     send_robust: Callable[[Signal], Timer]
@@ -140,7 +140,7 @@ POST_SAVE = Timers(time_send, time_send_robust, time_plain)
 
 
 def answers(responses: list[tuple[object, object]]) -> str:
-    """Return what was called, and in which order."""
+    """Return the receivers' responses, in the order of the calls, as text."""
     return str([response for _, response in responses])
 
 
@@ -153,7 +153,7 @@ def sending(
     robust: bool = False,
     timers: Timers = POST_SAVE,
 ) -> Iterator[Body]:
-    """Book sends; so many receivers listen to it, to Author or (None) to everyone."""
+    """Send by Book, with ``count`` receivers of Book, of Author or of any sender."""
     signal = Signal(use_caching=caching)
     receivers = make_receivers(count)
     connect_all(signal, receivers, connected_to)
@@ -167,10 +167,10 @@ def sending(
 
 
 @contextmanager
-def asking(
+def calling_has_listeners(
     caching: bool, count: int, connected_to: type | None = Book
 ) -> Iterator[Body]:
-    """Someone asks whether Book has listeners; so many are connected."""
+    """Call ``has_listeners(Book)``, with ``count`` receivers."""
     signal = Signal(use_caching=caching)
     receivers = functions(count)
     connect_all(signal, receivers, connected_to)
@@ -189,7 +189,7 @@ def connect_all(
 
 
 def of_kind(kind: str, caching: bool) -> Iterator[Row]:
-    """Give the rows for signals of one kind."""
+    """Yield the rows for signals that cache or don't."""
     for count in (0, 1, 3, 10, 100):
         yield Row(
             f"send, {kind}, {counted(count, 'receiver')}",
@@ -216,20 +216,23 @@ def of_kind(kind: str, caching: bool) -> Iterator[Row]:
             f"send_robust, {kind}, {counted(count, 'receiver')}",
             partial(sending, caching, count, robust=True),
         )
-    yield Row(f"has_listeners, {kind}, no receiver", partial(asking, caching, 0))
+    yield Row(
+        f"has_listeners, {kind}, no receiver",
+        partial(calling_has_listeners, caching, 0),
+    )
     yield Row(
         f"has_listeners, {kind}, 3 receivers",
-        partial(asking, caching, 3),
+        partial(calling_has_listeners, caching, 3),
         headline=True,
     )
     yield Row(
         f"has_listeners, {kind}, 3 of another sender",
-        partial(asking, caching, 3, connected_to=Author),
+        partial(calling_has_listeners, caching, 3, connected_to=Author),
     )
 
 
 def counted(count: int, thing: str) -> str:
-    """Return how many of the thing, in words."""
+    """Return a count of things, such as ``"no receivers"``."""
     return f"{count} {thing}" if count == 1 else f"{count or 'no'} {thing}s"
 
 

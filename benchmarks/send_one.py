@@ -1,7 +1,7 @@
-"""What does it cost to send one keyword argument, as post_init and the like do?
+"""How long does a send with one keyword argument take, such as that of post_init?
 
-The fewer there are, the less the receivers cost, and the more of the time is the
-dispatcher's. ``send.py`` has the same with post_save's five.
+With fewer arguments, calling the receivers takes less time, and the dispatcher has a
+larger share of the time. ``send.py`` has the same with the five of post_save.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from benchmarks.send import Author, Book, Timers, bound_methods, counted, sendin
 TITLE = "Sending one keyword argument"
 
 
-# Written out for the same reason as those in send.py.
+# The loops are written out for the same reason as those in send.py.
 
 
 def time_send(signal: Signal, sender: object = Book) -> Timer:

@@ -1,4 +1,4 @@
-"""The dispatchers that are compared: a name, and how a process gets to it."""
+"""The dispatchers that are compared, and the functions that install them."""
 
 import os
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from importlib.metadata import version
 
 
 def leave_stock() -> str:
-    """Leave Django as it is, and say so."""
+    """Leave Django as it is; return a description."""
     return "Django's own"
 
 
 def install_python() -> str:
-    """Swap altdispatch in, in plain Python, and say so."""
+    """Install altdispatch in plain Python; return a description."""
     os.environ.pop("ALTDISPATCH_REQUIRE_SPEEDUPS", None)
     os.environ["ALTDISPATCH_PURE_PYTHON"] = "1"
     return install()
 
 
 def install_compiled() -> str:
-    """Swap altdispatch in, compiled, and say so.
+    """Install altdispatch with the extension; return a description.
 
-    Raises ImportError if it isn't compiled here.
+    Raise ImportError if there is no extension.
     """
     os.environ.pop("ALTDISPATCH_PURE_PYTHON", None)
     os.environ["ALTDISPATCH_REQUIRE_SPEEDUPS"] = "1"
@@ -28,9 +28,9 @@ def install_compiled() -> str:
 
 
 def install() -> str:
-    """Swap altdispatch in, and say which.
+    """Install altdispatch; return a description.
 
-    Raises RuntimeError if it did not swap: the figures would be stock's.
+    Raise RuntimeError if nothing is swapped: the figures would be stock Django's.
     """
     import altdispatch
 
@@ -43,9 +43,9 @@ VARIANTS: dict[str, Callable[[], str]] = {
     "stock": leave_stock,
     "c": install_compiled,
     "python": install_python,
-    # Stock against itself: how far from 1 the noise of a machine takes a ratio.
+    # Stock Django compared with itself shows the noise of the machine.
     "stock-again": leave_stock,
-    # Other packages that do the same job: for the rows of peers.py alone.
+    # Other packages that do the same, for the rows of peers.py only.
     "blinker": lambda: f"blinker {version('blinker')}",
     "psygnal": lambda: f"psygnal {version('psygnal')}",
     "PyDispatcher": lambda: f"PyDispatcher {version('PyDispatcher')}",

@@ -1,10 +1,10 @@
-"""One process of a run: one variant, and the rows of one question.
+"""Measure the rows of one benchmark module with one variant, in a process.
 
-The runner starts one for each variant and lets them work by turns, so that what slows
-the machine down for a while slows all of them down. A worker has a turn when it reads
-a line, and ends it by writing one. ``prepare`` sets the next row up and warms it up;
-``value`` takes one value of it, and writes the seconds; at the end of its input it adds
-the values to a pyperf file.
+The runner starts a worker for each variant and lets them take turns, so that what slows
+the machine down for a while affects all of them. A turn begins when the worker reads a
+line, and ends when it writes one, with the seconds that it has measured. On
+``prepare``, it sets up the next row and warms it up. On ``value``, it measures one
+value of the row. At the end of its input, it adds the values to a pyperf file.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from benchmarks.variants import VARIANTS
 
 
 class Measured:
-    """A timer with the values that it has given.
+    """A timer, and the values that were measured with it.
 
-    The passes of one value are doubled until they take ``min_time`` seconds; this is
-    the warm-up. If a single pass takes more than the budget it is not wasted on that,
-    but is the first value: there are rows that cost stock seconds.
+    To warm up, the number of passes is doubled until they take ``min_time`` seconds. If
+    they then take more than ``budget`` seconds, this is the first value, as some rows
+    take stock Django seconds.
     """
 
     def __init__(self, name: str, time: Timer, min_time: float, budget: float) -> None:
@@ -42,19 +42,19 @@ class Measured:
         self.first = seconds if seconds > budget else None
 
     def seconds(self) -> float:
-        """Return the time of the passes of one value."""
+        """Run the passes of one value, and return their seconds."""
         gc.collect()
         return self.time(self.loops)
 
     def take(self) -> float:
-        """Take a value and return its seconds."""
+        """Measure a value, and return its seconds."""
         seconds = self.seconds() if self.first is None else self.first
         self.first = None
         self.values.append(seconds)
         return seconds
 
     def benchmark(self, calls: int, facts: dict[str, object]) -> pyperf.Benchmark:
-        """Return the values for pyperf, in seconds per call."""
+        """Return the values as a pyperf benchmark, in seconds per call."""
         run = pyperf.Run(
             [seconds / (self.loops * calls) for seconds in self.values],
             warmups=[(loops, time / (loops * calls)) for loops, time in self.warmups],
@@ -69,7 +69,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measure what the command line asks for, by turns."""
+    """Measure the rows of the command line, in turns."""
     options = parse_arguments()
     shop.set_up()
     facts = {
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return what the runner asks for."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("question", help="the module that has the rows")
@@ -104,14 +104,14 @@ def parse_arguments() -> argparse.Namespace:
 def measure(
     row: Row, facts: dict[str, object], options: argparse.Namespace
 ) -> Iterator[pyperf.Benchmark]:
-    """Take values of the row until another is to be prepared, and give them."""
-    # Where objects happen to lie in memory makes a sixth of the time, the same in each
-    # process that does the same. So they are to lie elsewhere in each round.
+    """Measure values of the row until the runner asks for another row; yield them."""
+    # Memory layout alone shifts timings by a sixth, in the same way in all processes
+    # that do the same. So each round starts with another layout.
     clutter = [bytes(random.randrange(500)) for _ in range(random.randrange(1000))]
     with row.prepare() as body:
         answer = body.answer()
-        # What exists by now is no business of the collections that happen while the
-        # clock runs. Collecting itself stays on, as in a server.
+        # Exclude the objects that exist so far from garbage collections while the clock
+        # runs. Collecting itself stays on, as in a server.
         gc.collect()
         if hasattr(gc, "freeze"):  # Not on PyPy.
             gc.freeze()
@@ -131,7 +131,7 @@ def measure(
 
 
 def turns_for_values(lines: Iterable[str]) -> Iterator[None]:
-    """Give a turn for each line that asks for a value, up to one that doesn't."""
+    """Yield for each line that asks for a value, until one asks for something else."""
     for line in lines:
         if line != "value\n":
             return
@@ -139,7 +139,7 @@ def turns_for_values(lines: Iterable[str]) -> Iterator[None]:
 
 
 def end_turn(seconds: float) -> None:
-    """Tell the runner how long the turn took, by the timers."""
+    """Write the seconds that were measured in this turn, for the runner."""
     print(seconds, flush=True)
 
 
