@@ -46,6 +46,7 @@ KNOWS_THREADS = _restore_context is not None and all(
 
 # What programs patch to keep threads, or to prepare them.
 _run_thread: Any = threading.Thread.run
+_run_in_executor: Any = asyncio.BaseEventLoop.run_in_executor
 _settings_of_handler: Any = vars(BaseConnectionHandler).get("settings")
 
 # The receivers, and all names that each of them uses. A function that uses others is
@@ -116,17 +117,16 @@ def _is_thread_to_come() -> bool:
 
 def _is_thread_new() -> bool:
     """Return whether no program keeps or prepares the threads that asgiref starts."""
-    loop = asyncio.get_running_loop()
-    owners = [cls for cls in type(loop).__mro__ if "run_in_executor" in vars(cls)]
+    loop: Any = asyncio.get_running_loop()
     return (
         getattr(asgiref.sync, "ThreadPoolExecutor", None)
         is concurrent.futures.ThreadPoolExecutor
         and threading.Thread.run is _run_thread
-        and "run_in_executor" not in getattr(loop, "__dict__", ())
         and (
-            owners[0] is asyncio.BaseEventLoop
-            or owners[0].__module__.partition(".")[0] == "uvloop"
+            type(loop).run_in_executor is _run_in_executor
+            or type(loop).__module__ == "uvloop"
         )
+        and "run_in_executor" not in loop.__dict__
     )
 
 

@@ -256,7 +256,10 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return watching.count_unheard(self) if is_watched else []
-        return await _answer(self, sender, named, "asend")
+        if not is_watched:
+            return await _answer(self, sender, named, "asend")
+        with watching.Span():
+            return await _answer(self, sender, named, "asend")
 
     def send_robust(self, sender: Any, **named: Any) -> Responses:
         """Do what ``send()`` does, with an ``Exception`` as a response.
@@ -300,7 +303,10 @@ class Signal(django.dispatch.Signal):
             or self.sender_receivers_cache.get(sender) is NO_RECEIVERS
         ):
             return watching.count_unheard(self) if is_watched else []
-        return await _answer(self, sender, named, "asend_robust")
+        if not is_watched:
+            return await _answer(self, sender, named, "asend_robust")
+        with watching.Span():
+            return await _answer(self, sender, named, "asend_robust")
 
     def _log_robust_failure(self, receiver: Receiver, err: Exception) -> None:
         stock.logger.error(
@@ -379,11 +385,6 @@ def watch(
     return watching.Watch(signal, sender, receiver, is_async)  # type: ignore[no-any-return]
 
 
-def _watch_all() -> AbstractContextManager[None]:
-    """Return what times all receivers that a send waits for in its block."""
-    return watching.Span() if is_watched else _UNWATCHED
-
-
 # What stands between a send and its receivers, other than the loops in send() and
 # send_robust(): functions of their own, as a closure in there would slow all sends.
 # What programs read about in warnings has the name of Django's.
@@ -409,7 +410,7 @@ def _wait_for(
         return zip(receivers, responses)  # noqa: B905 - see _answer()
 
     asend.__qualname__ = f"Signal.{method}.<locals>.asend"
-    with _watch_all():
+    with watching.Span() if is_watched else _UNWATCHED:
         return stock.async_to_sync(asend)()  # type: ignore[no-any-return]
 
 
@@ -421,25 +422,24 @@ async def _answer(
     if is_watched:
         watching.count_send(signal, sync_receivers, async_receivers)
     make = make_coroutines if method == "asend" else _make_robust_coroutines
-    with _watch_all():
-        if SYNC_RECEIVERS_FIRST:
-            responses = []
-            if sync_receivers:
-                responses = await call_synchronous(
-                    signal, sender, named, sync_receivers, method
-                )
-            if not async_receivers:
-                return responses
-            async_responses = await run_together(
-                make(signal, sender, named, async_receivers), async_receivers
+    if SYNC_RECEIVERS_FIRST:
+        responses = []
+        if sync_receivers:
+            responses = await call_synchronous(
+                signal, sender, named, sync_receivers, method
             )
-        else:
-            responses, async_responses = await asyncio.gather(
-                call_synchronous(signal, sender, named, sync_receivers, method)
-                if sync_receivers
-                else _call_none(method),
-                run_by_django(make(signal, sender, named, async_receivers)),
-            )
+        if not async_receivers:
+            return responses
+        async_responses = await run_together(
+            make(signal, sender, named, async_receivers), async_receivers
+        )
+    else:
+        responses, async_responses = await asyncio.gather(
+            call_synchronous(signal, sender, named, sync_receivers, method)
+            if sync_receivers
+            else _call_none(method),
+            run_by_django(make(signal, sender, named, async_receivers)),
+        )
     # To say that it isn't strict takes half as long again.
     responses.extend(zip(async_receivers, async_responses))  # noqa: B905
     return responses

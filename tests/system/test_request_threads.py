@@ -341,7 +341,7 @@ def test_connections_of_asynchronous_code(assert_same_swapped, new_database):
 def count_switches(swapped):
     """Send ``request_started``, after a patch; return how often a thread was used."""
 
-    def count(patch, in_context=True):
+    def count(patch, in_context=True, new_loop=None):
         switches = []
         submit = ThreadPoolExecutor.submit
 
@@ -357,7 +357,8 @@ def count_switches(swapped):
             async with ThreadSensitiveContext():
                 await send()
 
-        asyncio.run(send_in_context() if in_context else send())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(send_in_context() if in_context else send())
         return len(switches)
 
     return count
@@ -490,6 +491,11 @@ def _wrapped(function):
 
 def test_no_switch_in_the_usual_case(count_switches):
     assert count_switches(mock.MagicMock()) == 0
+
+
+def test_no_switch_on_uvloop(count_switches):
+    uvloop = pytest.importorskip("uvloop")
+    assert count_switches(mock.MagicMock(), new_loop=uvloop.new_event_loop) == 0
 
 
 def test_a_switch_in_unusual_cases(count_switches):
