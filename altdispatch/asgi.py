@@ -143,8 +143,9 @@ def _is_without_connections() -> bool:
         return _is_djangos_handler(handler) and not any(
             hasattr(handler._connections, alias) for alias in vars(handler)["settings"]
         )
-    except Exception:
-        # Django's receivers meet the same error in the thread, where it's due.
+    except (TypeError, RuntimeError):
+        # An alias that is no string, or another thread that adds one. Django's receivers
+        # meet the same error in the thread, where it's due.
         return False
 
 
