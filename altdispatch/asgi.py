@@ -144,8 +144,8 @@ def _is_without_connections() -> bool:
             hasattr(handler._connections, alias) for alias in vars(handler)["settings"]
         )
     except (TypeError, RuntimeError):
-        # An alias that is no string, or another thread that adds one. Django's receivers
-        # meet the same error in the thread, where it's due.
+        # An alias that is no string, or one that another thread adds. The receivers
+        # meet the same error in the thread, where it is due.
         return False
 
 
