@@ -541,7 +541,8 @@ def test_monitoring(capsys):
 def test_contributing(reader):
     _, example, *_, digest, _ = blocks("../CONTRIBUTING.md")
     reader.write("test_example.py", example)
-    options = f"--rootdir={ROOT} -c {ROOT}/setup.cfg -p tests.conftest"
+    root = shlex.quote(str(ROOT))
+    options = f"--rootdir={root} -c {root}/setup.cfg -p tests.conftest"
     report = reader.run(f"pytest {options} test_example.py")
     assert re.search(r"= [12] passed in", report), report
     (known,) = reader.type(digest)
