@@ -1,10 +1,9 @@
 /* The hot paths of altdispatch/dispatcher.py, compiled.
  *
- * A method here does what the function of its name does there, in the same order, for
- * the signals, senders and receivers that nearly all are. Everything else, it leaves to
- * that function, before it has done anything that could be noticed. So whatever is not
- * found here is found there; both work on the same objects, those of receivers.py.
- */
+ * Each compiled method does what the Python function of the same name does, in the same
+ * order, for the usual signals, senders and receivers. It leaves any other call to that
+ * function, before the call has had an effect. So what isn't handled here is handled in
+ * dispatcher.py. Both work on the same objects, those of receivers.py. */
 
 #include "_headers/call.h"
 #include "_headers/compat.h"
@@ -16,8 +15,8 @@
 #include "_headers/state.h"
 #include "_headers/together.h"
 
-/* Return whether a method's function still has the code that it was compiled for: to
- * assign other code to it is to replace it. Its defaults aren't used: see below. */
+/* Return whether a method's function still has the code that it was compiled for. A
+ * program that assigns other code to it replaces the method. */
 static inline int
 has_code(PyObject *self, PyObject *code)
 {
@@ -25,10 +24,10 @@ has_code(PyObject *self, PyObject *code)
     return function != NULL && PyFunction_GET_CODE(function) == code;
 }
 
-/* Return the sender that has_listeners() is asked for, borrowed; NULL, without an
- * error, if the call isn't plainly right. */
+/* Return the sender argument of has_listeners(), or its default, borrowed; NULL,
+ * without an error, if Python has to check the arguments. */
 static inline PyObject *
-get_asked_sender(PyObject *self, PyObject *const *args, Py_ssize_t count)
+get_sender_argument(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     if (count == 2) {
         return args[1];
@@ -40,7 +39,7 @@ get_asked_sender(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return PyTuple_GET_ITEM(defaults, 0);
 }
 
-/* Call a replacement of `_live_receivers`, as Django calls it. */
+/* Call a replacement of `_live_receivers`, in the way that Django calls it. */
 static inline PyObject *
 call_replacement(module_state *state, PyObject *signal, PyObject *sender)
 {
@@ -49,8 +48,8 @@ call_replacement(module_state *state, PyObject *signal, PyObject *sender)
                                      2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* Return whether a replacement has returned what Django's own function does: two lists.
- * If so, they are new references. Anything else is for Python to unpack. */
+/* Return whether a replacement has returned two lists, as Django's own function does.
+ * If so, `lists` holds new references to them. Python unpacks anything else. */
 static inline int
 get_lists(PyObject *found, PyObject **lists)
 {
@@ -64,14 +63,14 @@ get_lists(PyObject *found, PyObject **lists)
     return 1;
 }
 
-/* Answer has_listeners() with what a replacement of `_live_receivers` finds. */
+/* Do what has_listeners() does if `_live_receivers` is replaced. */
 static PyObject *
-ask_replacement(module_state *state, PyObject *signal, PyObject *sender)
+has_listeners_replaced(module_state *state, PyObject *signal, PyObject *sender)
 {
     if (enter_level() < 0) {
         return NULL;
     }
-    /* A replacement may do anything, even let go of the module. */
+    /* The replacement may run any code, which may release the module. */
     PyObject *module = Py_NewRef(state->module);
     PyObject *found = call_replacement(state, signal, sender);
     PyObject *lists[2];
@@ -99,12 +98,12 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
     module_state *state = the_state;
     if (state != NULL && names == NULL && has_code(self, state->owned.has_listeners)) {
         PyObject *sender =
-            get_asked_sender(self, args, PyVectorcall_NARGS(flagged_count));
+            get_sender_argument(self, args, PyVectorcall_NARGS(flagged_count));
         living_receivers living = {.purpose = HAS_LISTENERS};
         lookup_result result =
             sender == NULL ? UNKNOWN : find_living(state, args[0], sender, &living);
         if (result == CALL_METHOD) {
-            return ask_replacement(state, args[0], sender);
+            return has_listeners_replaced(state, args[0], sender);
         }
         if (result != UNKNOWN) {
             return result == FAILED ? NULL : PyBool_FromLong(result == FOUND);
@@ -113,7 +112,8 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
     return call_python(self, args, flagged_count, names);
 }
 
-/* Have Python do what is left of a send whose receivers a replacement has found. */
+/* Have Python call the receivers that a replacement has found. Return the responses, or
+ * NULL with an error. */
 static PyObject *
 call_found(module_state *state, PyObject *const *args, PyObject *names, PyObject *found,
            int robust)
@@ -129,8 +129,8 @@ call_found(module_state *state, PyObject *const *args, PyObject *names, PyObject
     return responses;
 }
 
-/* Call the asynchronous receivers that a replacement has found, and add the responses
- * to those of the others, which have been called. Return -1 with an error. */
+/* Call the asynchronous receivers that a replacement has found, and append their
+ * responses to those of the synchronous ones. Return -1 with an error. */
 static int
 add_asynchronous(module_state *state, PyObject *const *args, PyObject *names,
                  PyObject *receivers, PyObject *responses, int robust)
@@ -145,8 +145,8 @@ add_asynchronous(module_state *state, PyObject *const *args, PyObject *names,
     return failed;
 }
 
-/* Return the responses to a send to what a replacement of `_live_receivers` finds, or
- * NULL with an error. */
+/* Send to the receivers that a replacement of `_live_receivers` returns. Return the
+ * responses, or NULL with an error. */
 static PyObject *
 dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_count,
                   PyObject *names, int robust)
@@ -168,7 +168,7 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
                         ? call_all(state, lists[0], args, offset_flag, names, robust)
                         : call_all_watched(state, lists[0], args, offset_flag, names,
                                            robust, is_heard);
-        /* Only now: a receiver may have edited the list. */
+        /* Tested only now, as a synchronous receiver may have edited the list. */
         if (responses != NULL && PyList_GET_SIZE(lists[1]) != 0
             && add_asynchronous(state, args, names, lists[1], responses, robust) < 0) {
             Py_CLEAR(responses);
@@ -178,14 +178,14 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
     return responses;
 }
 
-/* Return the responses to a send that is plain in all regards. NULL without an error:
- * it isn't, and nothing has been done. */
+/* Return the responses to a send. Return NULL with an error; or without one if Python
+ * has to handle the send, which has had no effect then. */
 static inline PyObject *
 dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
          PyObject *names, int robust)
 {
     living_receivers living = {.purpose = SEND};
-    /* The arguments go on to the receivers as they are: the sender is the second. */
+    /* The receivers get the same array of arguments; the sender is the second. */
     lookup_result result = find_living(state, args[0], args[1], &living);
     if (result == NOBODY) {
         if (state->owned.find_counts != NULL && count_send(state, args[0], 0) < 0) {
@@ -223,7 +223,7 @@ send_or_call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
             get_outgoing_names(state, PyVectorcall_NARGS(flagged_count), names);
         PyObject *responses = NULL;
         if (outgoing != NULL && args[0] != state->owned.needs_frame) {
-            /* A receiver may do anything, even let go of the module. */
+            /* A receiver may run any code, which may release the module. */
             PyObject *module = Py_NewRef(state->module);
             responses = dispatch(state, args, flagged_count, outgoing, robust);
             Py_DECREF(module);
@@ -251,7 +251,7 @@ send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
     return send_or_call_python(self, args, flagged_count, names, 1);
 }
 
-/* Return both lists, which are taken over, or NULL with an error. */
+/* Return a tuple of both lists, whose references are taken, or NULL with an error. */
 static inline PyObject *
 get_pair_of_lists(living_receivers *living)
 {
@@ -268,8 +268,7 @@ get_pair_of_lists(living_receivers *living)
     return pair;
 }
 
-/* `def _live_receivers(self, sender)`, ours or Django's, which has no default to use if
- * it gets both. */
+/* `def _live_receivers(self, sender)`: ours, or Django's own since accelerate(). */
 static PyObject *
 live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
                PyObject *names)
@@ -277,7 +276,7 @@ live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
     module_state *state = the_state;
     if (state != NULL && names == NULL && PyVectorcall_NARGS(flagged_count) == 2
         && (has_code(self, state->owned.live_receivers)
-            || has_code(self, state->owned.lent_to))) {
+            || has_code(self, state->owned.accelerated))) {
         living_receivers living = {.purpose = LIVE_RECEIVERS};
         lookup_result result = find_living(state, args[0], args[1], &living);
         if (result == FAILED) {
@@ -290,8 +289,8 @@ live_receivers(PyObject *self, PyObject *const *args, size_t flagged_count,
     return call_python(self, args, flagged_count, names);
 }
 
-/* `def compile(function)`: return what to use in the place of a function, if it has the
- * code of one of those above; another function is returned as it is. */
+/* `def compile(function)`: return a compiled method for a function that has the code of
+ * one of the methods above. Return any other function unchanged. */
 static PyObject *
 speedups_compile(PyObject *module, PyObject *function)
 {
@@ -306,7 +305,7 @@ speedups_compile(PyObject *module, PyObject *function)
         {state->owned.live_receivers, live_receivers},
     };
     if (!PyFunction_Check(function)) {
-        return PyErr_Format(PyExc_TypeError, "%R is no function", function);
+        return PyErr_Format(PyExc_TypeError, "%R is not a function", function);
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(compiled); i++) {
         if (compiled[i].code == PyFunction_GET_CODE(function)) {
@@ -318,19 +317,20 @@ speedups_compile(PyObject *module, PyObject *function)
 
 #if PY_VERSION_HEX >= 0x030C0000
 
-/* `def lend(function, is_lent)`: have Django's own `_live_receivers`, which a program
- * may have kept, called as ours is, or no longer. It stays the function that it is. */
+/* `def accelerate(function, is_on)`: make calls of Django's own `_live_receivers`, to
+ * which a program may have kept a reference, run the compiled code, or stop that. The
+ * function keeps its identity and its attributes. */
 static PyObject *
-speedups_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
+speedups_accelerate(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = PyModule_GetState(module);
     if (count != 2 || !PyFunction_Check(args[0]) || !PyBool_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "lend() takes a function and a bool");
+        PyErr_SetString(PyExc_TypeError, "accelerate() takes a function and a bool");
         return NULL;
     }
     PyFunctionObject *function = (PyFunctionObject *)args[0];
     if (args[1] == Py_True) {
-        Py_XSETREF(state->owned.lent_to, Py_NewRef(PyFunction_GET_CODE(function)));
+        Py_XSETREF(state->owned.accelerated, Py_NewRef(PyFunction_GET_CODE(function)));
         PyFunction_SetVectorcall(function, live_receivers);
     }
     else {
@@ -341,7 +341,8 @@ speedups_lend(PyObject *module, PyObject *const *args, Py_ssize_t count)
 
 #endif
 
-/* Return what is at the end of a path of names, of a module's attribute and so on. */
+/* Import a module, and follow a path of attribute names from it. Return a new
+ * reference, or NULL with an error. */
 static PyObject *
 find_object(const char *module, const char *const *path)
 {
@@ -455,26 +456,26 @@ speedups_free(void *module)
 static PyMethodDef speedups_methods[] = {
     {"compile", speedups_compile, METH_O,
      PyDoc_STR("compile($module, function, /)\n--\n\n"
-               "Return what to use in the place of the function.")},
+               "Return a compiled method for the function, or the function itself.")},
 #if PY_VERSION_HEX >= 0x030C0000
-    {"lend", (PyCFunction)(void (*)(void))speedups_lend, METH_FASTCALL,
-     PyDoc_STR("lend($module, function, is_lent, /)\n--\n\n"
-               "Have Django's own _live_receivers() called as ours, or no longer.")},
+    {"accelerate", (PyCFunction)(void (*)(void))speedups_accelerate, METH_FASTCALL,
+     PyDoc_STR("accelerate($module, function, is_on, /)\n--\n\n"
+               "Make Django's own _live_receivers() run compiled code, or stop that.")},
 #endif
     {"make_coroutines", (PyCFunction)(void (*)(void))speedups_make_coroutines,
      METH_FASTCALL,
      PyDoc_STR("make_coroutines($module, signal, sender, named, receivers, /)\n--\n\n"
                "Do what the function of that name in altdispatch.dispatcher does.")},
     {"start", (PyCFunction)(void (*)(void))speedups_start, METH_FASTCALL,
-     PyDoc_STR(
-         "start($module, awaitables, results, fatal, loop, context, join, /)\n--\n\n"
-         "Do what the function of that name in altdispatch.together does.")},
+     PyDoc_STR("start($module, awaitables, results, fatal, loop, context, "
+               "add_to_group, /)\n--\n\n"
+               "Do what the function of that name in altdispatch.together does.")},
     {"get_strand", get_strand, METH_NOARGS,
      PyDoc_STR("get_strand($module, /)\n--\n\n"
                "Return the strand of this thread: see altdispatch.watching.")},
     {"watch", (PyCFunction)(void (*)(void))watch, METH_FASTCALL,
      PyDoc_STR("watch($module, find_counts, find_strand, get_greenlet, limit, report, "
-               "is_silent, /)\n--\n\nCount and time what is called, or no longer.")},
+               "is_silent, /)\n--\n\nCount sends and time receivers, or stop that.")},
     {NULL, NULL, 0, NULL},
 };
 

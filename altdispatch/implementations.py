@@ -1,7 +1,7 @@
-"""Which of the two implementations of the dispatcher is in use, and why.
+"""Choose between the two implementations of the dispatcher, and say why.
 
-``dispatcher.py`` is complete. Where the extension was built, it handles the calls of
-the methods that cost most; what is unusual about them, it leaves to those in Python.
+``dispatcher.py`` is complete. If the extension was built, it handles the usual calls of
+the methods that are called most, and leaves the others to Python.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Compile = Callable[[FunctionType], FunctionType]
 
 
 class Implementation(NamedTuple):
-    """One of the two.
+    """An implementation of the dispatcher.
 
     Attributes:
 
         name
             ``"c"`` or ``"python"``.
         reason
-            Why it's this one.
+            Why this one is in use.
         Signal
             The class of its signals.
         make_coroutines, start
-            How its asynchronous receivers are called, and started.
+            The functions that call and start asynchronous receivers.
         compile
-            Makes the extension handle the calls of a new function, if it has code for
-            one of that name, and returns what is to be used in its place.
-        lend
-            Makes the extension handle the calls of Django's own ``_live_receivers``, or
-            stops that. None where it can't: in Python, and on Python 3.11.
+            Returns a compiled method for a function of the dispatcher, or the function
+            itself if there is none.
+        accelerate
+            Makes Django's own ``_live_receivers`` run compiled code, or stops that.
+            None in Python, and on Python 3.11.
         watch, get_strand
-            Make the extension count and time what it calls, and return the number that
-            it keeps of this thread: see altdispatch/watching.py. None in Python.
+            Make the extension count sends and time receivers, and return the strand of
+            this thread: see altdispatch/watching.py. None in Python.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Implementation(NamedTuple):
     make_coroutines: Callable[..., list[Any]]
     start: Callable[..., Any]
     compile: Compile
-    lend: Callable[[FunctionType, bool], None] | None
+    accelerate: Callable[[FunctionType, bool], None] | None
     watch: Callable[..., None] | None
     get_strand: Callable[[], memoryview] | None
 
@@ -63,7 +63,7 @@ class Implementation(NamedTuple):
 def graft(
     method: FunctionType, original: FunctionType, compile: Compile
 ) -> FunctionType:
-    """Return a copy of a method of ours that introspection takes for ``original``."""
+    """Return a copy of our ``method`` that introspects like ``original``."""
     copy = FunctionType(
         method.__code__,
         method.__globals__,
@@ -87,7 +87,7 @@ def _is_set(variable: str) -> bool:
 
 
 def _compiled() -> Implementation:
-    """Return the one with the extension; raise ImportError if that can't be had."""
+    """Return the compiled implementation, or raise ImportError."""
     # Not `from . import`, whose error for a missing module is no ModuleNotFoundError.
     import altdispatch._speedups as _speedups
 
@@ -107,14 +107,14 @@ def _compiled() -> Implementation:
         make_coroutines=_speedups.make_coroutines,
         start=_speedups.start,
         compile=_speedups.compile,
-        lend=getattr(_speedups, "lend", None),
+        accelerate=getattr(_speedups, "accelerate", None),
         watch=getattr(_speedups, "watch", None),
         get_strand=getattr(_speedups, "get_strand", None),
     )
 
 
 def in_python(reason: str) -> Implementation:
-    """Return the one that is always there."""
+    """Return the implementation in Python, which is always there."""
     return Implementation(
         name="python",
         reason=reason,
@@ -122,14 +122,14 @@ def in_python(reason: str) -> Implementation:
         make_coroutines=make_coroutines,
         start=start,
         compile=lambda function: function,
-        lend=None,
+        accelerate=None,
         watch=None,
         get_strand=None,
     )
 
 
 def _why_not_built() -> str:
-    """Return why there is no extension for this Python, and how to get it."""
+    """Return why the extension is missing, and how to get it."""
     # Slow to import, and rarely needed.
     import sysconfig
 
@@ -160,14 +160,15 @@ def _why_not_built() -> str:
 
 
 def is_python_chosen() -> bool:
-    """Return whether the environment asks for the one in Python."""
+    """Return whether the environment asks for the implementation in Python."""
     return _is_set("ALTDISPATCH_PURE_PYTHON")
 
 
 def _choose() -> Implementation:
-    """Return what the environment asks for, as far as it's there.
+    """Return the implementation that the environment asks for, if it is available.
 
-    Raises ImportError if ``ALTDISPATCH_REQUIRE_SPEEDUPS`` is set and there are none.
+    Raise ImportError if ``ALTDISPATCH_REQUIRE_SPEEDUPS`` is set and the extension is
+    missing.
     """
     if is_python_chosen():
         reason = "ALTDISPATCH_PURE_PYTHON is set"
@@ -186,7 +187,7 @@ def _choose() -> Implementation:
     return in_python(reason)
 
 
-#: The one in use.
+#: The implementation in use.
 in_use = _choose()
 dispatcher.make_coroutines = in_use.make_coroutines
 together.start = in_use.start

@@ -272,8 +272,8 @@ def _add_compiled_entries() -> None:
     A monitoring agent that has patched the method before the swap has kept this
     function, and calls it at every send.
     """
-    lend = implementations.in_use.lend
-    if lend is None or not is_known():
+    accelerate = implementations.in_use.accelerate
+    if accelerate is None or not is_known():
         return
     name = "_live_receivers"
     if name in _swapped[stock.Signal]:
@@ -287,8 +287,8 @@ def _add_compiled_entries() -> None:
         if _is_djangos_own(function, name) and function not in _djangos_lookups
     )
     for function in _djangos_lookups:
-        lend(function, True)
-        _entry_removers.append(partial(lend, function, False))
+        accelerate(function, True)
+        _entry_removers.append(partial(accelerate, function, False))
 
 
 def _is_djangos_own(method: Any, name: str) -> TypeGuard[FunctionType]:

@@ -156,14 +156,14 @@ def start(
     fatal: list[BaseException],
     loop: asyncio.AbstractEventLoop,
     context: contextvars.Context,
-    join: Callable[[asyncio.Task[Any]], None] | None,
+    add_to_group: Callable[[asyncio.Task[Any]], None] | None,
 ) -> asyncio.Task[Any] | None:
     """Create a task for each awaitable that has no result yet, and run its first step.
 
-    Call ``join`` with each task that the sender has to wait for, before the next task
-    is created, as the loop continues them in that order. If ``join`` is None, return
-    the first such task. If a receiver raises an error that ends the loop, append it to
-    ``fatal`` and stop.
+    Call ``add_to_group`` with each task that the sender has to wait for, before the
+    next task is created, as the loop continues them in that order. If it is None,
+    return the first such task. If a receiver raises an error that ends the loop, append
+    it to ``fatal`` and stop.
 
     Create no task if a receiver has returned something else than a coroutine. If it is
     a future, for example, the loop has to start its task before the others.
@@ -190,9 +190,9 @@ def start(
                 or _first_steps.generators != generators
                 or (not task.cancelled() and task.exception() is not None)
             ):
-                if join is None:
+                if add_to_group is None:
                     return task  # type: ignore[no-any-return]
-                join(task)
+                add_to_group(task)
     finally:
         _first_steps.nested -= 1
     return None
@@ -273,10 +273,10 @@ class _Group:
         awaitables, results, fatal, loop, context = self.arguments
         try:
             async with asyncio.TaskGroup() as group:
-                join = partial(self.join, group)
-                join(task)
+                add_to_group = partial(self.add_to_group, group)
+                add_to_group(task)
                 if len(results) < len(awaitables):
-                    start(awaitables, results, fatal, loop, context, join)
+                    start(awaitables, results, fatal, loop, context, add_to_group)
                 # Receivers that start() hasn't started, as after an error that ends the
                 # loop, are started by the loop.
                 for position in range(len(results), len(awaitables)):
@@ -292,7 +292,7 @@ class _Group:
                 raise errors.exceptions[0]  # noqa: B904 - as in Django
             raise
 
-    def join(self, group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
+    def add_to_group(self, group: asyncio.TaskGroup, task: asyncio.Task[Any]) -> None:
         """Add a task to the group, which takes existing ones from a factory only."""
         self.tasks.append(task)
         name = task.get_name()

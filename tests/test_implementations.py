@@ -180,7 +180,7 @@ def test_compile_leaves_other_functions_as_they_are():
 
     assert _speedups.compile(connect) is connect
     assert connect() == "answer"
-    with pytest.raises(TypeError, match="1 is no function"):
+    with pytest.raises(TypeError, match="1 is not a function"):
         _speedups.compile(1)
 
 

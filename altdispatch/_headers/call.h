@@ -1,8 +1,8 @@
-/* From the arguments of a send to those of the calls that come of it.
+/* Call receivers with the arguments of a send.
  *
- * A send, `send(self, sender, **named)`, comes with an array of its arguments, and the
- * names of the last of them. A receiver is called with the same array, all of it by
- * name: `signal`, `sender` and the others. */
+ * send(self, sender, **named) gets an array of its arguments, and the names of the last
+ * of them. Each receiver is called with the same array, and with names for all of it:
+ * `signal`, `sender` and the others. So no argument is copied. */
 
 #ifndef ALTDISPATCH_CALL_H
 #define ALTDISPATCH_CALL_H
@@ -10,9 +10,9 @@
 #include "monitoring.h"
 #include "state.h"
 
-/* Find the names that a receiver is called with, for `site->incoming`. Leave NULL where
- * the call isn't plainly right, for Python to raise the error that is due. Return -1
- * with an error if there's no memory. */
+/* Set `site->outgoing` to the names that a receiver is called with, for those in
+ * `site->incoming`. Leave it NULL if the call is wrong: Python raises the error. Return
+ * -1 with an error if there is no memory. */
 static int
 find_outgoing_names(module_state *state, call_site *site)
 {
@@ -57,9 +57,10 @@ are_interned(PyObject *names)
 }
 
 /* Return the names that the receivers of a send are called with, a new reference, for
- * its own names, a tuple that is the same object each time unless the call unpacks a
- * dict. Return NULL with an error; or without one if the call is for Python to handle.
- * Names that are not interned are: those of no source would be kept for nothing. */
+ * the names of the send. That is the same tuple each time, unless the call unpacks a
+ * dict. Return NULL with an error; or without one if Python has to handle the call, as
+ * for names that aren't interned: they aren't from source code, so caching is wasted.
+ */
 static inline PyObject *
 get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
 {
@@ -71,7 +72,7 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
         if (!are_interned(names)) {
             return NULL;
         }
-        /* Strings, and tuples of them, run no program's code when they go. */
+        /* To free strings and tuples of strings runs none of a program's code. */
         Py_CLEAR(site->outgoing);
         Py_XSETREF(site->incoming, Py_NewRef(names));
         if (find_outgoing_names(state, site) < 0) {
@@ -82,16 +83,16 @@ get_outgoing_names(module_state *state, Py_ssize_t count, PyObject *names)
     return site->count == count ? Py_XNewRef(site->outgoing) : NULL;
 }
 
-/* Call a receiver, whose reference is taken over. `inside` is NULL unless it's timed.
+/* Call a receiver, whose reference is taken, and time the call if `timer` isn't NULL.
  * Return (receiver, response), or NULL with an error. */
 static inline PyObject *
 call_for_pair(module_state *state, PyObject *receiver, PyObject *const *arguments,
-              size_t offset_flag, PyObject *names, int robust, int64_t *inside)
+              size_t offset_flag, PyObject *names, int robust, stopwatch *timer)
 {
     PyObject *response =
-        inside == NULL
+        timer == NULL
             ? call_vector(receiver, arguments, offset_flag, names)
-            : call_watched(state, receiver, arguments, offset_flag, names, inside);
+            : call_watched(state, receiver, arguments, offset_flag, names, timer);
     if (response == NULL && robust && PyErr_ExceptionMatches(PyExc_Exception)) {
         response = take_raised_exception();
         PyObject *logged = PyObject_CallFunctionObjArgs(
@@ -100,6 +101,9 @@ call_for_pair(module_state *state, PyObject *receiver, PyObject *const *argument
             Py_CLEAR(response);
         }
         Py_XDECREF(logged);
+        if (timer != NULL) {
+            timer->now = 0;
+        }
     }
     PyObject *pair = response == NULL ? NULL : PyTuple_New(2);
     if (pair == NULL) {
@@ -112,19 +116,19 @@ call_for_pair(module_state *state, PyObject *receiver, PyObject *const *argument
     return pair;
 }
 
-/* Call each receiver in a list, whose reference is taken over. Return a list of
- * (receiver, response), or NULL with an error. It's the same list if nobody else has
- * it: what isn't called yet is as in Django's own then, for a program that looks for
- * references. */
+/* Call each receiver in a list, whose reference is taken. Return a list of (receiver,
+ * response), or NULL with an error. If nothing else refers to the list, its items are
+ * replaced one by one: so receivers that aren't called yet have as many references as
+ * in Django. */
 static inline Py_ALWAYS_INLINE PyObject *
 call_each(module_state *state, PyObject *receivers, PyObject *const *arguments,
-          size_t offset_flag, PyObject *names, int robust, int64_t *inside)
+          size_t offset_flag, PyObject *names, int robust, stopwatch *timer)
 {
     int is_reused = Py_REFCNT(receivers) == 1;
     PyObject *responses = is_reused ? Py_NewRef(receivers) : PyList_New(0);
     for (Py_ssize_t i = 0; responses != NULL && i < PyList_GET_SIZE(receivers); i++) {
         PyObject *pair = call_for_pair(state, Py_NewRef(PyList_GET_ITEM(receivers, i)),
-                                       arguments, offset_flag, names, robust, inside);
+                                       arguments, offset_flag, names, robust, timer);
         int failed = -1;
         if (pair != NULL) {
             failed = is_reused ? PyList_SetItem(responses, i, Py_NewRef(pair))
@@ -146,7 +150,7 @@ call_all(module_state *state, PyObject *receivers, PyObject *const *arguments,
     return call_each(state, receivers, arguments, offset_flag, names, robust, NULL);
 }
 
-/* Do that while monitoring is on, and count the send. */
+/* Do what call_all() does while monitoring is on, and count the send. */
 static PyObject *
 call_all_watched(module_state *state, PyObject *receivers, PyObject *const *arguments,
                  size_t offset_flag, PyObject *names, int robust, int is_heard)
@@ -157,15 +161,15 @@ call_all_watched(module_state *state, PyObject *receivers, PyObject *const *argu
         Py_DECREF(receivers);
         return NULL;
     }
-    int64_t *inside = is_watched ? get_numbers(strand) : NULL;
-    PyObject *responses =
-        call_each(state, receivers, arguments, offset_flag, names, robust, inside);
+    stopwatch timer = {is_watched ? get_numbers(strand) : NULL, 0};
+    PyObject *responses = call_each(state, receivers, arguments, offset_flag, names,
+                                    robust, is_watched ? &timer : NULL);
     Py_XDECREF(strand);
     return responses;
 }
 
-/* Return the keyword arguments of a send other than its sender, as a dict; NULL with an
- * error. `names` are what the receivers' arguments are called. */
+/* Return the keyword arguments of a send, without its sender, as a new dict; NULL with
+ * an error. `names` are those of the receivers' arguments. */
 static PyObject *
 get_named(PyObject *const *arguments, PyObject *names)
 {

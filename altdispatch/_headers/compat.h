@@ -1,5 +1,5 @@
-/* What differs between the releases of CPython, and all of its private API that
- * altdispatch uses, each with what is public and would do. */
+/* Differences between the releases of CPython, and all private API that altdispatch
+ * uses, each with the public API that could replace it. */
 
 #ifndef ALTDISPATCH_COMPAT_H
 #define ALTDISPATCH_COMPAT_H
@@ -19,18 +19,18 @@
 #error "altdispatch is compiled only for CPython with the GIL"
 #endif
 
-/* What each thread has one of. */
+/* Declares a variable of which each thread has its own. */
 #ifdef _MSC_VER
 #define THREAD_LOCAL __declspec(thread)
 #else
 #define THREAD_LOCAL _Thread_local
 #endif
 
-/* weakref.ref. What is public is PyImport_ImportModule("weakref") and its attribute. */
+/* weakref.ref. Public: PyImport_ImportModule("weakref") and its attribute `ref`. */
 #define REFERENCE_TYPE ((PyObject *)&_PyWeakref_RefType)
 
-/* Return a new reference to what `reference`, a weak one, refers to; NULL, without an
- * error, if that is dead. */
+/* Return a new reference to the object of a weak reference; NULL, without an error, if
+ * the object is dead. */
 static inline PyObject *
 referent(PyObject *reference)
 {
@@ -43,8 +43,8 @@ referent(PyObject *reference)
 #endif
 }
 
-/* Find an item of a dict. Return a new reference; NULL if there is none, or with an
- * error. */
+/* Return a new reference to an item of a dict; NULL, without an error, if there is
+ * none; or NULL with an error. */
 static inline PyObject *
 dict_item(PyObject *dict, PyObject *key)
 {
@@ -57,7 +57,7 @@ dict_item(PyObject *dict, PyObject *key)
 #endif
 }
 
-/* Return the error that is set, a new reference, and unset it. */
+/* Clear the current error and return it, a new reference. */
 static inline PyObject *
 take_raised_exception(void)
 {
@@ -76,7 +76,7 @@ take_raised_exception(void)
 #endif
 }
 
-/* Set an error again that take_raised_exception() gave; the reference goes. */
+/* Set an error that take_raised_exception() has returned. Takes the reference. */
 static inline void
 raise_exception(PyObject *error)
 {
@@ -109,9 +109,24 @@ read_clock(void)
 #endif
 }
 
-/* Find an attribute that may be missing. Return 1 with a new reference in `*found`; 0
- * without an error; or -1 with one. What is public before 3.13, PyObject_GetAttr(),
- * makes an error each time that there is none. */
+/* Return how many bits a number that isn't negative has. */
+static inline int
+bit_length(int64_t number)
+{
+#ifdef __GNUC__
+    return number == 0 ? 0 : 64 - __builtin_clzll((unsigned long long)number);
+#else
+    int length = 0;
+    for (; number != 0; number >>= 1) {
+        length++;
+    }
+    return length;
+#endif
+}
+
+/* Look up an attribute that may be missing. Return 1 with a new reference in `*found`;
+ * 0 if there is none; -1 with an error. Public: PyObject_GetOptionalAttr(), from 3.13.
+ * Before, PyObject_GetAttr() creates an error for each missing attribute. */
 static inline int
 optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 {
@@ -122,8 +137,8 @@ optional_attribute(PyObject *object, PyObject *name, PyObject **found)
 #endif
 }
 
-/* Call an object as PyObject_Vectorcall(), which is public, does. Functions are called
- * without what that checks: a twentieth of the time. */
+/* Call an object. Public: PyObject_Vectorcall(). For functions, this leaves out the
+ * checks of that, which take a twentieth of a send's time. */
 static inline PyObject *
 call_vector(PyObject *callable, PyObject *const *arguments, size_t flagged_count,
             PyObject *names)
@@ -135,26 +150,26 @@ call_vector(PyObject *callable, PyObject *const *arguments, size_t flagged_count
     return PyObject_Vectorcall(callable, arguments, flagged_count, names);
 }
 
-/* Return a borrowed reference to what a class has under a name, by itself or by a
- * base, or NULL, without an error. What is public, PyObject_GetOptionalAttr() (3.13),
- * binds what it finds, and so may run code. */
+/* Look up a name in a class and its bases. Return a borrowed reference; NULL, without
+ * an error, if there is none. Public: PyObject_GetOptionalAttr(), from 3.13, which
+ * binds descriptors and so may run a program's code. */
 static inline PyObject *
 type_attribute(PyTypeObject *type, PyObject *name)
 {
     return _PyType_Lookup(type, name);
 }
 
-/* Return a number that no other class has, and the class itself only until it or a
- * base is changed; 0 if there is none. What is public, PyType_Watch() (3.12), needs one
- * of eight watchers of the interpreter. */
+/* Return a number that only this class has, and only until the class or a base of it is
+ * changed; 0 if it has no number. Public: PyType_Watch(), from 3.12, which takes one of
+ * the interpreter's eight watchers. */
 static inline unsigned int
 type_version(PyTypeObject *type)
 {
     return type->tp_version_tag;
 }
 
-/* Find where in the objects of a class one of its slots is; -1, without an error, if it
- * has no such slot. What is public is PyObject_GetAttr(), each time. */
+/* Return the offset of a slot in the instances of a class; -1, without an error, if the
+ * class has no such slot. Public: PyObject_GetAttr(), for each instance. */
 static inline Py_ssize_t
 find_slot(PyObject *type, const char *name)
 {
@@ -170,8 +185,8 @@ find_slot(PyObject *type, const char *name)
     return offset;
 }
 
-/* Return what is in a slot of an object, borrowed; NULL, without an error, if nothing
- * is. */
+/* Return a borrowed reference to the value of a slot; NULL, without an error, if it is
+ * empty. */
 static inline PyObject *
 get_slot(PyObject *object, Py_ssize_t offset)
 {

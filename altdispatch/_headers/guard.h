@@ -1,11 +1,12 @@
-/* Whether a signal is one that the fast path may handle: the rest is for Python. */
+/* Check whether the fast path can handle a signal. If not, Python handles it. */
 
 #ifndef ALTDISPATCH_GUARD_H
 #define ALTDISPATCH_GUARD_H
 
 #include "state.h"
 
-/* Return whether an object is a value of a dict, by identity; nothing is in NULL. */
+/* Return whether an object is a value of a dict, compared by identity. The dict is NULL
+ * after the module was cleared. */
 static int
 is_one_of(PyObject *dict, PyObject *object)
 {
@@ -19,9 +20,9 @@ is_one_of(PyObject *dict, PyObject *object)
     return 0;
 }
 
-/* Check whether the instances of `type` have their attributes in their __dict__, and
- * nowhere else, and whether `_clear_dead_receivers`, which the fast path leaves out, is
- * ours. If so, tell whether `_live_receivers` is ours too. */
+/* Check that the instances of `type` have their attributes in their __dict__ only, and
+ * that `_clear_dead_receivers`, which the fast path doesn't call, is ours. Then check
+ * whether `_live_receivers` is ours too. */
 static type_kind
 check_type(module_state *state, PyTypeObject *type)
 {
@@ -43,14 +44,14 @@ check_type(module_state *state, PyTypeObject *type)
                : REPLACED_LOOKUP;
 }
 
-/* Return the same, remembered until the class, or a base of it, is changed. */
+/* Return the result of check_type(), cached until the class or a base of it changes. */
 static inline type_kind
 find_kind(module_state *state, PyTypeObject *type)
 {
     unsigned int version = type_version(type);
     if (version == 0) {
-        /* To look at a class gives it a version; but not one that has been changed some
-         * thousand times. There, looking each time takes longer than Python does. */
+        /* A look-up gives the class a version, unless the class was changed some
+         * thousand times. To check such a class each time is slower than Python. */
         (void)type_attribute(type, state->names.receivers);
         version = type_version(type);
         if (version == 0) {
@@ -68,7 +69,7 @@ find_kind(module_state *state, PyTypeObject *type)
     return kind;
 }
 
-/* What a signal has in its __dict__; what is used over calls is owned. */
+/* The attributes of a signal, from its __dict__. Those used across calls are owned. */
 typedef struct {
     PyObject *receivers; /* owned */
     PyObject *lock;      /* owned */
@@ -88,9 +89,9 @@ clear_attributes(signal_attributes *signal)
     Py_DECREF(signal->cache);
 }
 
-/* Read the items of a signal's __dict__, borrowed. Return whether the fast path may:
- * all are there, and nothing stands for `_clear_dead_receivers`. Other names must be
- * interned strings: to compare them by identity is to compare them then. */
+/* Read the items of a signal's __dict__, borrowed. Return whether the fast path can use
+ * them: all are there, and the instance has no `_clear_dead_receivers` of its own.
+ * Names must be interned strings, which are equal only if they are identical. */
 static inline int
 read_items(module_state *state, PyObject *held, signal_attributes *attributes)
 {
@@ -101,7 +102,7 @@ read_items(module_state *state, PyObject *held, signal_attributes *attributes)
     Py_ssize_t place = 0, left = PyDict_GET_SIZE(held);
     PyObject *name, *value;
     for (; left > 0 && PyDict_Next(held, &place, &name, &value); left--) {
-        /* Nearly always, they are in this order. */
+        /* They are nearly always in the order of `names`. */
         size_t i = found;
         if (i >= ATTRIBUTES || name != names[i]) {
             if (!PyUnicode_CheckExact(name) || !PyUnicode_CHECK_INTERNED(name)
@@ -120,8 +121,8 @@ read_items(module_state *state, PyObject *held, signal_attributes *attributes)
     return found == ATTRIBUTES;
 }
 
-/* Read the attributes of a signal whose class is plain. After 1, clear_attributes() is
- * due. */
+/* Read the attributes of a signal whose class is plain. If it returns 1, the caller has
+ * to call clear_attributes(). */
 static inline int
 read_attributes(module_state *state, PyObject *signal, signal_attributes *attributes)
 {
@@ -140,8 +141,8 @@ read_attributes(module_state *state, PyObject *signal, signal_attributes *attrib
     return is_read;
 }
 
-/* Return whether `sender` has no `__func__`, as only methods have, and was not asked
- * for it in a way that it can notice. */
+/* Return whether `sender` has no `__func__`, which methods have. Return 0 as well if
+ * the sender's own code would have to run to find out. */
 static inline int
 has_no_function(module_state *state, PyObject *sender)
 {
@@ -169,10 +170,10 @@ has_no_function(module_state *state, PyObject *sender)
     return is_found == 0;
 }
 
-/* Return whether the hash of `sender` and what it equals are not a program's business:
- * to look it up can't be noticed, however often it is done. */
+/* Return whether to hash and compare `sender` runs none of a program's code. If so, a
+ * program can't notice how often the sender is looked up. */
 static inline int
-hashes_unnoticed(PyObject *sender)
+has_plain_hash(PyObject *sender)
 {
     PyTypeObject *type = Py_TYPE(sender);
     return (type->tp_hash == PyBaseObject_Type.tp_hash
@@ -180,9 +181,8 @@ hashes_unnoticed(PyObject *sender)
            || sender == Py_None || PyUnicode_CheckExact(sender);
 }
 
-/* Return what a dict has under a name, borrowed; NULL, without an error, if that's
- * nothing. `*place` is where the name was the last time, and is hardly ever elsewhere.
- */
+/* Return the value of a name in a dict, borrowed; NULL, without an error, if there is
+ * none. `*place` is the position of the name at the last call, which rarely changes. */
 static inline PyObject *
 get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
 {
@@ -201,9 +201,9 @@ get_at(PyObject *dict, PyObject *name, Py_ssize_t *place)
     return value;
 }
 
-/* Return whether a lock is of a usual type and nobody else holds it: to take it and to
- * release it again could not be noticed then. The types are gevent's or eventlet's if
- * they have patched the standard library. Other locks are for Python to take. */
+/* Return whether a lock is of a known type and nothing holds it. Then a program can't
+ * notice that the fast path doesn't acquire and release it. If gevent or eventlet has
+ * patched the standard library, the types are theirs. Python acquires other locks. */
 static inline int
 is_unlocked(module_state *state, PyObject *lock)
 {

@@ -1,4 +1,4 @@
-/* How the compiled code gets into a function of dispatcher.py. */
+/* Make the calls of a function of dispatcher.py run compiled code. */
 
 #ifndef ALTDISPATCH_METHOD_H
 #define ALTDISPATCH_METHOD_H
@@ -8,9 +8,10 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 
-/* CPython lets a function have calls of its own: it stays the function that it is. */
+/* From Python 3.12, a function can have a vectorcall function of its own. It keeps its
+ * identity and its attributes. */
 
-/* How a function is called that has no call of its own: the same for all of them. */
+/* The vectorcall function of all other functions. */
 static vectorcallfunc function_vectorcall = NULL;
 
 static inline PyObject *
@@ -28,7 +29,7 @@ method_function(PyObject *self)
     return self;
 }
 
-/* Have the Python function that `self` also is handle the call. */
+/* Have the Python code of the function `self` handle the call. */
 static inline PyObject *
 call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
             PyObject *names)
@@ -43,8 +44,8 @@ call_python(PyObject *self, PyObject *const *args, size_t flagged_count,
 
 #else
 
-/* CPython 3.11 doesn't ask a function how it is called. So there an object stands in
- * for it, which to introspection is that function, and shows its attributes. */
+/* Python 3.11 ignores a function's own vectorcall function. There, an object takes the
+ * place of the function, with the function's attributes for introspection. */
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
@@ -80,7 +81,8 @@ method_dealloc(method *self)
     Py_DECREF(type);
 }
 
-/* Return the function, borrowed; NULL with an error if it was collected as garbage. */
+/* Return the function, borrowed; NULL with an error after a garbage collection has
+ * cleared the method. */
 static inline PyObject *
 method_function(PyObject *self)
 {
@@ -111,7 +113,8 @@ method_repr(PyObject *self)
     return function == NULL ? NULL : PyObject_Repr(function);
 }
 
-/* As for a function: itself from a class, bound from an instance. */
+/* Return the method itself on a class, and a bound method on an instance, as for a
+ * function. */
 static PyObject *
 method_descr_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
 {
@@ -142,14 +145,14 @@ method_setattro(PyObject *self, PyObject *name, PyObject *value)
     return function == NULL ? -1 : PyObject_SetAttr(function, name, value);
 }
 
-/* Pickled and copied as functions are: by name. */
+/* Pickle and copy by name, as for a function. */
 static PyObject *
 method_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
 {
     return PyObject_GetAttrString(self, "__qualname__");
 }
 
-/* help() asks for this by object.__getattribute__(). */
+/* help() reads __doc__ by object.__getattribute__(), which doesn't call tp_getattro. */
 static PyObject *
 method_doc(PyObject *self, void *Py_UNUSED(closure))
 {

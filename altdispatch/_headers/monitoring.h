@@ -1,11 +1,11 @@
-/* Counting sends and timing receivers: see altdispatch/watching.py, and rows.py. */
+/* Count sends and time receivers: see altdispatch/watching.py and rows.py. */
 
 #ifndef ALTDISPATCH_MONITORING_H
 #define ALTDISPATCH_MONITORING_H
 
 #include "state.h"
 
-/* Of the numbers in rows.py. */
+/* The positions of the numbers in a row: see rows.py. */
 enum { SENDS = 0, UNHEARD = 1 };
 enum { CALLS, ERRORS, TOTAL, LONGEST, OWN, BUCKETS, MOST_BUCKETS = 48 };
 
@@ -23,11 +23,17 @@ refers_to(PyObject *reference, PyObject *object)
     return found == object;
 }
 
-/* Return the counts of a receiver, or of the signal itself if that is the receiver, as
- * a new reference; NULL with an error. They can be in one of four places of the table.
- */
+/* Times the calls of a send. A call begins when the one before it ended, so the clock
+ * is read once a call, unless something else took time in between. */
+typedef struct {
+    int64_t *inside; /* the number of the strand: see altdispatch/watching.py */
+    int64_t now;     /* 0: read the clock */
+} stopwatch;
+
+/* Return the counts of a receiver, or those of the signal if `receiver` is the signal,
+ * a new reference; NULL with an error. The table has four places for each hash. */
 static PyObject *
-find_counts(module_state *state, PyObject *signal, PyObject *receiver)
+find_counts(module_state *state, PyObject *signal, PyObject *receiver, stopwatch *timer)
 {
     PyObject *known =
         PyMethod_Check(receiver) ? PyMethod_GET_FUNCTION(receiver) : receiver;
@@ -41,22 +47,24 @@ find_counts(module_state *state, PyObject *signal, PyObject *receiver)
             return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
         }
     }
+    timer->now = 0;
     PyObject *found =
         PyObject_CallFunctionObjArgs(state->owned.find_counts, signal, receiver, NULL);
     if (found == NULL) {
         return NULL;
     }
     PyObject *counts = Py_NewRef(PyTuple_GET_ITEM(found, 2));
-    /* Tuples of weak references and numbers run no program's code when they go. */
+    /* To free tuples of weak references and numbers runs none of a program's code. */
     Py_XSETREF(*(entry < first + 4 ? entry : first + (hash >> 4) % 4), found);
     return counts;
 }
 
-/* Count a send. Return whether its receivers are timed, -1 with an error. What
- * subscribers send isn't. */
+/* Count a send. Return whether to time its receivers; -1 with an error. Sends by
+ * subscribers are neither counted nor timed. */
 static int
 count_send(module_state *state, PyObject *signal, int is_heard)
 {
+    stopwatch timer;
     PyObject *is_silent;
     if (PyContextVar_Get(state->owned.is_silent, NULL, &is_silent) < 0) {
         return -1;
@@ -65,7 +73,7 @@ count_send(module_state *state, PyObject *signal, int is_heard)
     if (is_silent == Py_True) {
         return 0;
     }
-    PyObject *counts = find_counts(state, signal, signal);
+    PyObject *counts = find_counts(state, signal, signal, &timer);
     if (counts == NULL) {
         return -1;
     }
@@ -78,10 +86,8 @@ count_send(module_state *state, PyObject *signal, int is_heard)
 static inline void
 count_call(int64_t *counts, int64_t duration, int64_t own, int has_failed)
 {
-    int bucket = 0;
-    while (bucket < MOST_BUCKETS - 1 && duration >> bucket != 0) {
-        bucket++;
-    }
+    int length = bit_length(duration);
+    int bucket = length < MOST_BUCKETS ? length : MOST_BUCKETS - 1;
     counts[CALLS]++;
     counts[ERRORS] += has_failed;
     counts[TOTAL] += duration;
@@ -90,7 +96,7 @@ count_call(int64_t *counts, int64_t duration, int64_t own, int has_failed)
     counts[BUCKETS + bucket]++;
 }
 
-/* `def get_strand()`: return the number that is kept of this thread. */
+/* `def get_strand()`: return the strand of this thread. */
 static PyObject *
 get_strand(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
@@ -115,8 +121,8 @@ get_strand(PyObject *module, PyObject *Py_UNUSED(ignored))
     return strand;
 }
 
-/* Return whether it's the first greenlet of its thread that is running, or -1 with an
- * error. */
+/* Return whether the current greenlet is the main one of its thread; -1 with an error.
+ */
 static int
 is_main_greenlet(module_state *state)
 {
@@ -128,7 +134,8 @@ is_main_greenlet(module_state *state)
     return parent == NULL ? -1 : parent == Py_None;
 }
 
-/* Return the strand of what is running, a new reference, or NULL with an error. */
+/* Return the strand of the current task, greenlet or thread, a new reference; NULL with
+ * an error. */
 static PyObject *
 find_strand(module_state *state)
 {
@@ -143,9 +150,9 @@ find_strand(module_state *state)
                         : PyObject_CallNoArgs(state->owned.find_strand);
 }
 
-/* Have the subscribers called for a call of a receiver that has returned `response`, or
- * raised if that's NULL. The reference is taken, and a new one returned, or NULL with
- * the receiver's error or one that interrupts this. */
+/* Call the subscribers for a receiver that has returned `response`, or raised an error
+ * if that is NULL. Takes the reference, and returns it again, or NULL with the
+ * receiver's error or an error that interrupts a subscriber. */
 static PyObject *
 report(module_state *state, PyObject *const *arguments, PyObject *receiver,
        PyObject *response, int64_t start, int64_t duration, int64_t own)
@@ -165,31 +172,34 @@ report(module_state *state, PyObject *const *arguments, PyObject *receiver,
     return response;
 }
 
-/* Call a receiver, and count and time that. `inside` is the number of the strand. */
+/* Call a receiver, and count and time the call. */
 static PyObject *
 call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments,
-             size_t flagged_count, PyObject *names, int64_t *inside)
+             size_t flagged_count, PyObject *names, stopwatch *timer)
 {
     /* An earlier receiver may have turned monitoring off. */
     if (state->owned.find_counts == NULL) {
         return call_vector(receiver, arguments, flagged_count, names);
     }
-    PyObject *counts = find_counts(state, arguments[0], receiver);
+    PyObject *counts = find_counts(state, arguments[0], receiver, timer);
     if (counts == NULL) {
         return NULL;
     }
-    int64_t outer = *inside;
-    *inside = 0;
-    int64_t start = read_clock();
+    int64_t outer = *timer->inside;
+    *timer->inside = 0;
+    int64_t start = timer->now == 0 ? read_clock() : timer->now;
     PyObject *response = call_vector(receiver, arguments, flagged_count, names);
-    int64_t duration = read_clock() - start;
-    int64_t own = duration - *inside;
-    *inside = outer + duration;
+    timer->now = read_clock();
+    int64_t duration = timer->now - start;
+    int64_t own = duration - *timer->inside;
+    *timer->inside = outer + duration;
     count_call(get_numbers(counts), duration, own, response == NULL);
     Py_DECREF(counts);
-    return duration < state->limit || state->owned.report == NULL
-               ? response
-               : report(state, arguments, receiver, response, start, duration, own);
+    if (duration < state->limit || state->owned.report == NULL) {
+        return response;
+    }
+    timer->now = 0;
+    return report(state, arguments, receiver, response, start, duration, own);
 }
 
 static inline void
@@ -199,7 +209,7 @@ set_or_clear(PyObject **place, PyObject *object)
 }
 
 /* `def watch(find_counts, find_strand, get_greenlet, limit, report, is_silent)`: count
- * and time what is called, or nothing if the first is None. */
+ * sends and time receivers, or stop that if the first argument is None. */
 static PyObject *
 watch(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {

@@ -1,6 +1,5 @@
-/* Who is to be called: from a sender to its entries or routes, and from these to the
- * receivers. What `scan()` and `resolve()` in receivers.py do, for lists that aren't
- * long. */
+/* Find the receivers of a send: from the sender to its entries or routes, and from
+ * these to the receivers. This does what scan() and resolve() in receivers.py do. */
 
 #ifndef ALTDISPATCH_RECEIVERS_H
 #define ALTDISPATCH_RECEIVERS_H
@@ -8,15 +7,15 @@
 #include "guard.h"
 #include "state.h"
 
-/* The longest list that is scanned here. In Python, there may be an index, which takes
- * about as long as this. */
+/* The longest list that is scanned here. Longer lists have an index in Python, which is
+ * about as fast as to scan this many entries. */
 #define MOST_SCANNED 500
 
 typedef enum {
     FOUND,
     NOBODY,
     CALL_METHOD, /* the signal's `_live_receivers` is to be called */
-    UNKNOWN,     /* without an error: it's for Python to find out */
+    UNKNOWN,     /* without an error: Python has to find out */
     FAILED,      /* with an error */
 } lookup_result;
 
@@ -24,10 +23,10 @@ typedef enum {
 typedef enum {
     LIVE_RECEIVERS,
     HAS_LISTENERS, /* makes no lists */
-    SEND,          /* if there are asynchronous ones, the result is UNKNOWN */
+    SEND,          /* UNKNOWN if there are asynchronous receivers */
 } lookup_purpose;
 
-/* The receivers of a send. */
+/* The receivers that a look-up has found. */
 typedef struct {
     PyObject *lists[2]; /* owned, synchronous and asynchronous; NULL: there are none */
     lookup_purpose purpose;
@@ -41,8 +40,8 @@ clear_living(living_receivers *living)
     Py_CLEAR(living->lists[1]);
 }
 
-/* Return whether `object` is surely no weak reference to isinstance(), which asks it
- * for its __class__: mocks and proxies may give any. */
+/* Return whether isinstance(object, weakref.ref) is surely false. isinstance() also
+ * reads __class__, for which mocks and proxies may return any class. */
 static inline int
 is_no_reference(module_state *state, PyObject *object)
 {
@@ -55,7 +54,7 @@ is_no_reference(module_state *state, PyObject *object)
                       == state->owned.object_class);
 }
 
-/* Find the method that a WeakMethod refers to, as its own __call__() does. */
+/* Find the bound method of a WeakMethod, as WeakMethod.__call__() does. */
 static lookup_result
 resolve_method(module_state *state, PyObject *reference, PyObject **found)
 {
@@ -79,8 +78,8 @@ resolve_method(module_state *state, PyObject *reference, PyObject **found)
     return result;
 }
 
-/* Find what an entry has for a receiver: that itself, or a weak reference to it. After
- * FOUND, `*receiver` is a new reference. */
+/* Find the receiver of an entry, which holds the receiver or a weak reference to it. If
+ * the result is FOUND, `*receiver` is a new reference. */
 static inline lookup_result
 resolve_receiver(module_state *state, PyObject *object, PyObject **receiver)
 {
@@ -98,7 +97,7 @@ resolve_receiver(module_state *state, PyObject *object, PyObject **receiver)
     return FOUND;
 }
 
-/* Return whether the sender of a route is alive, as far as it has a reference to it. */
+/* Return FOUND if the sender of a route is alive or unknown, NOBODY if it is dead. */
 static inline lookup_result
 check_sender(PyObject *reference)
 {
@@ -109,12 +108,13 @@ check_sender(PyObject *reference)
         return UNKNOWN;
     }
     PyObject *sender = referent(reference);
-    Py_XDECREF(sender); /* The signal's caller has another. */
+    Py_XDECREF(sender); /* The caller of the send holds another reference. */
     return sender == NULL ? NOBODY : FOUND;
 }
 
-/* Add the receiver of a route to those that live. Items of an entry begin with its
- * lookup key, those of a route after that. The tuple is owned by the caller. */
+/* Add the receiver of a route to `living`, if it is alive. `items` is a route, or an
+ * entry, which has a lookup key before the route: `begin` is where the route begins.
+ * The caller owns a reference to `items`. */
 static inline lookup_result
 add_living(module_state *state, PyObject *items, Py_ssize_t begin,
            living_receivers *living)
@@ -146,11 +146,11 @@ add_living(module_state *state, PyObject *items, Py_ssize_t begin,
     return result;
 }
 
-/* Resolve the routes that were cached for a sender. */
+/* Find the receivers of a sender from its cached routes. */
 static lookup_result
 resolve(module_state *state, PyObject *routes, living_receivers *living)
 {
-    /* A collection of garbage may run any code, which may edit the list. */
+    /* A garbage collection may run any code, which may edit the list. */
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(routes); i++) {
         PyObject *route = PyList_GET_ITEM(routes, i);
         if (!PyTuple_CheckExact(route)
@@ -167,8 +167,8 @@ resolve(module_state *state, PyObject *routes, living_receivers *living)
     return living->is_any ? FOUND : NOBODY;
 }
 
-/* Return whether an entry is for a sender with this id, or for every sender. UNKNOWN if
- * it isn't one that connect() may have made. */
+/* Return FOUND if an entry is for the sender with this id or for all senders, NOBODY if
+ * it is for another, UNKNOWN if connect() can't have made it. */
 static inline lookup_result
 check_entry(module_state *state, PyObject *entry, const void *id)
 {
@@ -181,7 +181,7 @@ check_entry(module_state *state, PyObject *entry, const void *id)
     }
     PyObject *sender_key = PyTuple_GET_ITEM(key, 1);
     if (!PyLong_CheckExact(sender_key)) {
-        /* That of a method isn't equal to any number. */
+        /* The key of a bound method is a tuple, which is equal to no number. */
         return PyTuple_CheckExact(sender_key) ? NOBODY : UNKNOWN;
     }
     void *wanted = PyLong_AsVoidPtr(sender_key);
@@ -195,7 +195,7 @@ check_entry(module_state *state, PyObject *entry, const void *id)
     return NOBODY;
 }
 
-/* Find the receivers of a sender, whose key is its id, in the entries of a signal. */
+/* Find the receivers of a sender, by its id, in the entries of a signal. */
 static lookup_result
 resolve_entries(module_state *state, PyObject *entries, PyObject *sender,
                 living_receivers *living)
@@ -215,8 +215,8 @@ resolve_entries(module_state *state, PyObject *entries, PyObject *sender,
     return living->is_any ? FOUND : NOBODY;
 }
 
-/* Return the routes of a sender, by its id, in a new list. NULL with an error; or
- * without one if it's for Python to find out. */
+/* Return a new list of the routes of a sender, by its id. Return NULL with an error; or
+ * without one if Python has to find them. */
 static PyObject *
 scan(module_state *state, PyObject *entries, PyObject *sender)
 {
@@ -240,8 +240,8 @@ scan(module_state *state, PyObject *entries, PyObject *sender)
     return routes;
 }
 
-/* Return whether the receivers of a sender can be found among a signal's entries here:
- * by the id of the sender, and without the lock that Django's code takes. */
+/* Return whether the entries of a signal can be scanned here for a sender: by the id of
+ * the sender, and without the lock that Django's code acquires. */
 static inline int
 can_scan(module_state *state, signal_attributes *signal, PyObject *sender)
 {
@@ -263,13 +263,13 @@ find_uncached(module_state *state, signal_attributes *signal, PyObject *sender,
     return resolve_entries(state, signal->receivers, sender, living);
 }
 
-/* Return the routes of a sender, and have the signal's cache remember them. The lock is
- * held. Return NULL with an error; or without one if it's for Python to find out. */
+/* Return the routes of a sender, and store them in the signal's cache. The caller holds
+ * the lock. Return NULL with an error; or without one if Python has to find them. */
 static PyObject *
 cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
              PyObject *sender)
 {
-    /* To acquire a lock may take a while, even if nobody seemed to have it. */
+    /* Another thread may have changed the signal before the lock was acquired. */
     signal_attributes now;
     if (!read_attributes(state, self, &now)) {
         return NULL;
@@ -288,11 +288,11 @@ cache_routes(module_state *state, PyObject *self, signal_attributes *signal,
     return routes;
 }
 
-/* Find the receivers of a sender that isn't in the signal's cache, and put them there.
- */
+/* Find the receivers of a sender that isn't in the signal's cache, and store its routes
+ * there. */
 static lookup_result
-learn(module_state *state, PyObject *self, signal_attributes *signal, PyObject *sender,
-      living_receivers *living)
+find_and_cache(module_state *state, PyObject *self, signal_attributes *signal,
+               PyObject *sender, living_receivers *living)
 {
     if (!can_scan(state, signal, sender)) {
         return UNKNOWN;
@@ -322,15 +322,15 @@ learn(module_state *state, PyObject *self, signal_attributes *signal, PyObject *
     return result;
 }
 
-/* Find what a cache has for a sender. After FOUND, `*found` is a new reference; NOBODY:
- * it has nothing. */
+/* Find the item of a sender in a signal's cache. If the result is FOUND, `*found` is a
+ * new reference. NOBODY means that there is none. */
 static lookup_result
 read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **found)
 {
     if (!Py_IS_TYPE(cache, (PyTypeObject *)state->owned.cache_type)
-        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* There's an error due. */
+        || !PyType_SUPPORTS_WEAKREFS(Py_TYPE(sender)) /* Python raises the error. */
         || get_at(state->owned.weakref, state->names.ref, &state->ref_place)
-               != REFERENCE_TYPE /* It's a mock of a test's. */) {
+               != REFERENCE_TYPE /* A test has replaced it. */) {
         return UNKNOWN;
     }
     PyObject *held = PyObject_GenericGetDict(cache, NULL);
@@ -357,7 +357,7 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
     PyObject *found;
     lookup_result result = read_cache(state, signal->cache, sender, &found);
     if (result == NOBODY) {
-        return learn(state, self, signal, sender, living);
+        return find_and_cache(state, self, signal, sender, living);
     }
     if (result == FOUND) {
         if (found == state->owned.no_receivers) {
@@ -371,9 +371,9 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
     return result;
 }
 
-/* Return whether a send has to call `_live_receivers`, which may be a replacement: not
- * if the cache says that there are no receivers. As in Django, the sender is hashed,
- * with a dict's own error if it can't be. */
+/* Return CALL_METHOD if a send has to call `_live_receivers`, NOBODY if the cache says
+ * that the sender has no receivers. As in Django, this hashes the sender, and fails
+ * with the dict's own error if that isn't possible. */
 static lookup_result
 check_cache(module_state *state, signal_attributes *signal, PyObject *sender)
 {
@@ -392,14 +392,14 @@ check_cache(module_state *state, signal_attributes *signal, PyObject *sender)
     return result;
 }
 
-/* Return whether a signal's `_live_receivers` has to be called as Django calls it: it
- * is a replacement, or the program can tell how often the sender is looked up. */
+/* Return whether the signal's `_live_receivers` has to be called: it is a replacement,
+ * or the sender's own code can notice how often it is looked up. */
 static inline int
 must_call_method(type_kind kind, const signal_attributes *signal, PyObject *sender,
                  lookup_purpose purpose)
 {
     return kind == REPLACED_LOOKUP || signal->has_own_lookup
-           || (!hashes_unnoticed(sender)
+           || (!has_plain_hash(sender)
                && (purpose == SEND || signal->use_caching == Py_True));
 }
 
@@ -434,7 +434,7 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
         result = UNKNOWN;
     }
     else if (attributes.use_caching == Py_True) {
-        result = hashes_unnoticed(sender)
+        result = has_plain_hash(sender)
                      ? find_cached(state, signal, &attributes, sender, living)
                      : UNKNOWN;
     }

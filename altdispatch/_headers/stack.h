@@ -1,5 +1,5 @@
-/* How much of the C stack is left. A send in Python calls its receivers without using
- * any of it; a compiled one needs some for each level of a recursion. */
+/* Check how much of the C stack is left. Each level of a recursion of compiled sends
+ * uses some; sends in Python use none. */
 
 #ifndef ALTDISPATCH_STACK_H
 #define ALTDISPATCH_STACK_H
@@ -8,7 +8,7 @@
 
 #if PY_VERSION_HEX >= 0x030E0000
 
-/* Py_EnterRecursiveCall() looks at the stack itself. */
+/* From Python 3.14, Py_EnterRecursiveCall() checks the stack. */
 static inline int
 is_stack_left(void)
 {
@@ -28,11 +28,12 @@ is_stack_left(void)
 #include <sys/syscall.h>
 #endif
 
-/* What is to be left for a receiver and what it calls: a quarter of a small stack. */
+/* The bytes to leave for a receiver and its calls: at most this, and at most a quarter
+ * of a small stack. */
 #define MOST_LEFT (128 * 1024)
 
-/* A thread's stack: the lowest address, and the size; 0 before it was found, 1 if it
- * can't be. */
+/* The stack of a thread: its lowest address and its size in bytes. The size is 0 until
+ * find_stack() was called, and 1 if it can't be found. */
 typedef struct {
     char *bottom;
     size_t size;
@@ -61,7 +62,7 @@ find_stack(c_stack *stack)
     }
     if (pthread_attr_getstack(&attributes, &bottom, &size) == 0) {
 #ifndef __GLIBC__
-        /* Of the main thread, musl tells what is mapped by now. */
+        /* For the main thread, musl returns only the part that is mapped by now. */
         struct rlimit limit;
         if (syscall(SYS_gettid) == getpid() && getrlimit(RLIMIT_STACK, &limit) == 0
             && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur > size) {
@@ -76,8 +77,8 @@ find_stack(c_stack *stack)
 #endif
 }
 
-/* Return whether there is enough for one more level. On a stack that isn't the thread's
- * own, as some libraries make them, nobody knows. */
+/* Return whether enough is left for one more level. On a stack that isn't the thread's
+ * own, as greenlet and others allocate them, the answer is always yes. */
 static inline int
 is_stack_left(void)
 {
@@ -93,8 +94,8 @@ is_stack_left(void)
 
 #endif
 
-/* Enter one more level of a recursion. Return -1 with a RecursionError if it's too
- * deep; otherwise Py_LeaveRecursiveCall() is due. */
+/* Enter one more level of a recursion. Return -1 with a RecursionError if it is too
+ * deep; otherwise the caller has to call Py_LeaveRecursiveCall(). */
 static inline int
 enter_level(void)
 {

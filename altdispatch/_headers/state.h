@@ -1,14 +1,15 @@
-/* What the module keeps: names, and what it has to know of other modules. */
+/* The state of the module: names, and objects of other modules. */
 
 #ifndef ALTDISPATCH_STATE_H
 #define ALTDISPATCH_STATE_H
 
 #include "compat.h"
 
-/* A call site's keyword names, and those of the calls that come of it. */
+/* The keyword names of a send in some source code, and those of its receivers' calls.
+ */
 typedef struct {
     PyObject *incoming; /* owned; a tuple of interned strings, or NULL: not in use */
-    PyObject *outgoing; /* owned; NULL: such a call is for Python */
+    PyObject *outgoing; /* owned; NULL: Python handles such a call */
     Py_ssize_t count;   /* of positional arguments */
 } call_site;
 
@@ -16,7 +17,7 @@ typedef struct {
 #define KNOWN_TYPES 16
 #define ROWS 1024
 
-/* What is known of a class of signals: see find_kind(). */
+/* How the fast path treats the signals of a class: see find_kind(). */
 typedef enum {
     NOT_PLAIN,
     OWN_LOOKUP,
@@ -59,8 +60,9 @@ typedef struct {
     _(throw_, "throw")                                                                 \
     _(value, "value")
 
-/* Objects of other modules, each with the names on the way to it. The code is that of
- * the functions that are compiled. lock_type is another where threading is patched. */
+/* Objects of other modules, each with its module and attribute names. The first are the
+ * code of the functions that are compiled. If threading is patched, lock_type is the
+ * type of that library's locks. */
 #define OBJECTS(_)                                                                     \
     _(has_listeners, DISPATCHER, "Signal", "has_listeners", "__code__")                \
     _(send, DISPATCHER, "Signal", "send", "__code__")                                  \
@@ -92,16 +94,16 @@ typedef struct {
 #define DISPATCHER "altdispatch.dispatcher"
 #define DECLARE(field, ...) PyObject *field;
 
-/* No cycle goes through the names: they are there for as long as the module's memory,
- * also while garbage is collected. */
+/* No reference cycle includes the names. So they are freed with the module's memory,
+ * not by a garbage collection, during which they are still needed. */
 typedef struct {
     NAMES(DECLARE)
     PyObject *signal_and_sender; /* the tuple */
     PyObject *firstiter;         /* ("firstiter",) */
 } owned_names;
 
-/* NULL, all of it, once the module was cleared as garbage: the functions have other
- * code than these then, and everything is for Python. */
+/* A garbage collection that clears the module sets all of these to NULL. From then on,
+ * no function has the code that is compared here, so Python handles every call. */
 typedef struct {
 #if PY_VERSION_HEX < 0x030C0000
     PyObject *method_type; /* of this module */
@@ -110,11 +112,11 @@ typedef struct {
     PyObject *object_class;        /* object.__dict__["__class__"] */
     PyObject *object_getattribute; /* object.__dict__["__getattribute__"] */
     PyObject *run_type;            /* of this module */
-    PyObject *lent_to; /* the code of Django's `_live_receivers`: see speedups_lend() */
+    PyObject *accelerated;         /* the code of Django's: see speedups_accelerate() */
 
-    /* What watch() was given, or NULL: find_counts while nothing is watched,
-     * find_strand while each thread has but one strand, get_greenlet if only greenlets
-     * have others. */
+    /* The arguments of watch(), or NULL: find_counts while monitoring is off;
+     * find_strand while each thread has only one strand; get_greenlet unless greenlets
+     * are all that has strands of its own. */
     PyObject *find_counts;
     PyObject *find_strand;
     PyObject *get_greenlet;
@@ -126,28 +128,29 @@ typedef struct {
 typedef struct {
     owned_names names;
     owned_objects owned;
-    PyObject *module; /* borrowed: the state is its */
+    PyObject *module; /* borrowed: the module owns the state */
 
-    /* How many items an entry has: see altdispatch/receivers.py. */
+    /* The number of items of an entry: see altdispatch/receivers.py. */
     Py_ssize_t entry_length;
 
-    /* Where slots are in a WeakMethod, or -1. */
+    /* The offsets of two slots of a WeakMethod, or -1. */
     Py_ssize_t weak_method_function;
     Py_ssize_t weak_method_kind;
 
-    /* Where in their dicts names were the last time: see get_at(). */
+    /* The positions at which get_at() has found these names last. */
     Py_ssize_t data_place;
     Py_ssize_t make_id_place;
     Py_ssize_t ref_place;
 
-    /* The classes that find_kind() has checked and found plain. */
+    /* The classes that find_kind() has checked. */
     known_type known_types[KNOWN_TYPES];
-    int64_t limit; /* nanoseconds; calls that take as long are reported */
+    int64_t limit; /* nanoseconds: longer calls are reported to subscribers */
     call_site call_sites[CALL_SITES];
 } module_state;
 
-/* The state of the module, or NULL if there is none any more. A function has no room
- * for it, so there can be only one in a process; speedups_exec() sees to that. */
+/* The state of the module, or NULL after the module was freed. A function can't refer
+ * to a state, so a process can have only one: speedups_exec() refuses a second module.
+ */
 static module_state *the_state = NULL;
 
 #endif

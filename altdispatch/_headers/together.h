@@ -1,4 +1,4 @@
-/* The first steps of asynchronous receivers: see altdispatch/together.py. */
+/* Run the first steps of asynchronous receivers: see altdispatch/together.py. */
 
 #ifndef ALTDISPATCH_TOGETHER_H
 #define ALTDISPATCH_TOGETHER_H
@@ -7,7 +7,7 @@
 
 #define MOST_NESTED 10
 
-/* What is known of the first steps that this thread is making. */
+/* The sends of this thread that are running first steps: see _FirstSteps. */
 typedef struct {
     int nested;
     size_t generators;
@@ -15,7 +15,7 @@ typedef struct {
 
 static THREAD_LOCAL first_steps here = {0, 0};
 
-/* What `async def run(awaitable, results, position)` makes. */
+/* The coroutine of `async def run(awaitable, results, position)`. */
 typedef struct {
     PyObject_HEAD
     PyObject *coroutine;
@@ -24,8 +24,8 @@ typedef struct {
     int has_returned;
 } run_object;
 
-/* Return whether the module has what it works with; with an error if it was cleared as
- * garbage. */
+/* Return whether the module has its objects; 0 with an error after a garbage collection
+ * has cleared it. */
 static inline int
 is_there(module_state *state)
 {
@@ -36,7 +36,7 @@ is_there(module_state *state)
     return 1;
 }
 
-/* Note the result of the coroutine if it has returned. */
+/* Store the result of the coroutine if it has returned. */
 static PySendResult
 end_step(run_object *self, PySendResult outcome, PyObject **result)
 {
@@ -58,7 +58,7 @@ run_am_send(PyObject *object, PyObject *value, PyObject **result)
     return end_step(self, PyIter_Send(self->coroutine, value, result), result);
 }
 
-/* Return what a method of a coroutine returns for what am_send does. */
+/* Turn the outcome of am_send into that of a method. */
 static PyObject *
 return_step(PySendResult outcome, PyObject *result)
 {
@@ -115,7 +115,7 @@ run_await(PyObject *Py_UNUSED(self))
     return NULL;
 }
 
-/* Look up on the coroutine what else programs that look at tasks ask for. */
+/* Look up other attributes on the receiver's coroutine, as debuggers of tasks do. */
 static PyObject *
 run_getattro(PyObject *self, PyObject *name)
 {
@@ -176,7 +176,7 @@ static PyMethodDef run_methods[] = {
 
 static PyType_Slot run_slots[] = {
     {Py_tp_doc,
-     (void *)PyDoc_STR("What run_early() of altdispatch.together makes, compiled.")},
+     (void *)PyDoc_STR("The coroutine of altdispatch.together.run(), compiled.")},
     {Py_tp_dealloc, run_dealloc},
     {Py_tp_traverse, run_traverse},
     {Py_tp_getattro, run_getattro},
@@ -195,8 +195,8 @@ static PyType_Spec run_spec = {
     .slots = run_slots,
 };
 
-/* Find the names and the values of what asynchronous receivers are called with, as two
- * new tuples. Return 1; or 0, without an error, if that is for Python; or -1 with one.
+/* Set `*names` and `*values` to new tuples of the arguments of asynchronous receivers.
+ * Return 1; 0, without an error, if Python has to call the receivers; -1 with an error.
  */
 static int
 get_arguments(module_state *state, PyObject *const *args, PyObject **names,
@@ -210,7 +210,7 @@ get_arguments(module_state *state, PyObject *const *args, PyObject **names,
     Py_ssize_t count = PyDict_GET_SIZE(named);
     *names = PyTuple_New(2 + count);
     *values = PyTuple_New(2 + count);
-    /* To make them may have run code that changed the dict. */
+    /* A garbage collection may have run code that changed the dict. */
     if (*names == NULL || *values == NULL || PyDict_GET_SIZE(named) != count) {
         Py_CLEAR(*names);
         Py_CLEAR(*values);
@@ -243,7 +243,7 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
         return NULL;
     }
     PyObject *names = NULL, *values = NULL, *receivers = args[3];
-    /* A patched look-up may have found them in something that isn't a list. */
+    /* A patched look-up may have returned something else than a list. */
     int found = 0;
     if (PyList_CheckExact(receivers) && state->owned.find_counts == NULL) {
         found = get_arguments(state, args, &names, &values);
@@ -269,7 +269,7 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return coroutines;
 }
 
-/* Return a new one, or NULL with an error. */
+/* Return a new coroutine of run(), or NULL with an error. */
 static PyObject *
 new_run(module_state *state, PyObject *coroutine, PyObject *results,
         Py_ssize_t position)
@@ -287,8 +287,9 @@ new_run(module_state *state, PyObject *coroutine, PyObject *results,
     return (PyObject *)self;
 }
 
-/* Put an object into `*arguments`, a tuple of one that is used again unless something
- * else has it; NULL to begin with. The reference is taken. Return -1 with an error. */
+/* Set the item of `*arguments`, a tuple of one, or NULL at first. The tuple is used
+ * again unless something else refers to it. Takes the reference. Return -1 with an
+ * error. */
 static inline int
 set_argument(PyObject **arguments, PyObject *object)
 {
@@ -305,8 +306,8 @@ set_argument(PyObject **arguments, PyObject *object)
     return 0;
 }
 
-/* Return a new task, which has made its first step; NULL with an error. One that ends
- * the loop is put into `fatal`. */
+/* Return a new task that has run its first step; NULL with an error. An error that ends
+ * the loop is appended to `fatal`. */
 static inline PyObject *
 new_task(module_state *state, PyObject *arguments, PyObject *options, PyObject *fatal)
 {
@@ -340,7 +341,7 @@ is_waited_for(module_state *state, PyObject *task, run_object *coroutine)
     return cancelled == NULL ? -1 : cancelled != Py_True;
 }
 
-/* Make the next task. Return it if the sender has to wait for it; None if not; NULL
+/* Create the next task. Return it if the sender has to wait for it, None if not, NULL
  * with an error. */
 static PyObject *
 start_next(module_state *state, PyObject *awaitables, PyObject *results,
@@ -368,7 +369,8 @@ start_next(module_state *state, PyObject *awaitables, PyObject *results,
     return task;
 }
 
-/* Do what start() does with the options for a task; NULL with an error. */
+/* Do what start() does, with the options of asyncio.Task(). Return NULL with an error.
+ */
 static PyObject *
 start_all(module_state *state, PyObject *const *args, PyObject *options)
 {
@@ -398,7 +400,7 @@ are_coroutines(PyObject *awaitables)
     return 1;
 }
 
-/* `def _count_generator(hook, generator)`, with its first argument. */
+/* `partial(_count_generator, hook)`. */
 static PyObject *
 count_generator(PyObject *hook, PyObject *generator)
 {
@@ -434,7 +436,7 @@ count_generators(module_state *state)
     return status;
 }
 
-/* `def start(awaitables, results, fatal, loop, context, join)` */
+/* `def start(awaitables, results, fatal, loop, context, add_to_group)` */
 static PyObject *
 speedups_start(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
