@@ -10,7 +10,7 @@ from . import implementations
 from .dispatcher import receiver
 from .swap import Status, install, is_installed, status, uninstall
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 Signal = implementations.in_use.Signal
 

@@ -282,6 +282,14 @@ def test_adopt(project):
     assert type(names["order_placed"]) is altdispatch.Signal
 
 
+def test_upgrade(project):
+    installation, look = blocks("howto/upgrade.rst")
+    assert "pip install --upgrade path/to/altdispatch" in installation
+    project.append(SETTINGS, 'INSTALLED_APPS += ["altdispatch"]\n')
+    _, status = project.type(look)
+    assert "patched lookup: " in status
+
+
 def test_run_your_suite(project):
     by_pytest, header, by_django, by_others = blocks("howto/run-your-suite.rst")
     project.write("tests.py", TESTS)
