@@ -269,13 +269,23 @@ speedups_make_coroutines(PyObject *module, PyObject *const *args, Py_ssize_t cou
     return coroutines;
 }
 
-/* Return a new coroutine of run(), or NULL with an error. */
-static PyObject *
-new_run(module_state *state, PyObject *coroutine, PyObject *results,
-        Py_ssize_t position)
+/* Set `*arguments` to a tuple of a coroutine of run(); it is NULL at first. If nothing
+ * else refers to the last tuple and its coroutine any more, both are used again. Return
+ * the coroutine, borrowed, or NULL with an error. */
+static inline run_object *
+set_run(module_state *state, PyObject **arguments, PyObject *coroutine,
+        PyObject *results, Py_ssize_t position)
 {
-    PyTypeObject *type = (PyTypeObject *)state->owned.run_type;
-    run_object *self = PyObject_GC_New(run_object, type);
+    run_object *self;
+    if (*arguments != NULL && Py_REFCNT(*arguments) == 1
+        && Py_REFCNT(PyTuple_GET_ITEM(*arguments, 0)) == 1) {
+        self = (run_object *)PyTuple_GET_ITEM(*arguments, 0);
+        self->position = position;
+        self->has_returned = 0;
+        Py_SETREF(self->coroutine, Py_NewRef(coroutine));
+        return self;
+    }
+    self = PyObject_GC_New(run_object, (PyTypeObject *)state->owned.run_type);
     if (self == NULL) {
         return NULL;
     }
@@ -284,26 +294,9 @@ new_run(module_state *state, PyObject *coroutine, PyObject *results,
     self->position = position;
     self->has_returned = 0;
     PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-/* Set the item of `*arguments`, a tuple of one, or NULL at first. The tuple is used
- * again unless something else refers to it. Takes the reference. Return -1 with an
- * error. */
-static inline int
-set_argument(PyObject **arguments, PyObject *object)
-{
-    if (*arguments == NULL || Py_REFCNT(*arguments) != 1) {
-        Py_XSETREF(*arguments, PyTuple_New(1));
-        if (*arguments == NULL) {
-            Py_DECREF(object);
-            return -1;
-        }
-    }
-    PyObject *last = PyTuple_GET_ITEM(*arguments, 0);
-    PyTuple_SET_ITEM(*arguments, 0, object);
-    Py_XDECREF(last);
-    return 0;
+    Py_XSETREF(*arguments, PyTuple_Pack(1, self));
+    Py_DECREF(self);
+    return *arguments == NULL ? NULL : self;
 }
 
 /* Return a new task that has run its first step; NULL with an error. An error that ends
@@ -349,23 +342,18 @@ start_next(module_state *state, PyObject *awaitables, PyObject *results,
 {
     size_t generators = here.generators;
     Py_ssize_t position = PyList_GET_SIZE(results);
-    PyObject *coroutine =
-        new_run(state, PyList_GET_ITEM(awaitables, position), results, position);
-    if (coroutine == NULL) {
+    run_object *running = set_run(
+        state, arguments, PyList_GET_ITEM(awaitables, position), results, position);
+    if (running == NULL || PyList_Append(results, Py_None) < 0) {
         return NULL;
     }
-    PyObject *task = NULL;
-    if (set_argument(arguments, Py_NewRef(coroutine)) == 0
-        && PyList_Append(results, Py_None) == 0) {
-        task = new_task(state, *arguments, options, fatal);
-    }
+    PyObject *task = new_task(state, *arguments, options, fatal);
     if (task != NULL && here.generators == generators) {
-        int is_waited = is_waited_for(state, task, (run_object *)coroutine);
+        int is_waited = is_waited_for(state, task, running);
         if (is_waited <= 0) {
             Py_SETREF(task, is_waited < 0 ? NULL : Py_NewRef(Py_None));
         }
     }
-    Py_DECREF(coroutine);
     return task;
 }
 
