@@ -1,10 +1,10 @@
-"""Call Django's own receivers of ``request_started`` without starting a thread.
+"""Answer for Django's own receivers of ``request_started`` without starting a thread.
 
 Under ``ASGIHandler``, each request has its own thread for synchronous code. Django
 starts it for ``reset_queries()`` and ``close_old_connections()``, which clean up the
-database connections of their thread. A new thread has none. So altdispatch calls the
-two in the event loop's thread, and the request's thread starts when something else
-needs it.
+database connections of their thread. A new thread has none, so they do nothing there.
+altdispatch returns their responses without calling them, and the request's thread
+starts when something else needs it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import contextvars
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from types import FunctionType, ModuleType
-from typing import Any, TypeVar
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import asgiref.sync
 import django.utils.connection
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.utils.connection import BaseConnectionHandler
 
-T = TypeVar("T")
+Responses = list[tuple[Callable[..., Any], Any]]
 
 #: Whether this is done: the option DEFER_REQUEST_THREADS of the setting ALTDISPATCH.
 is_on = True
@@ -55,10 +55,12 @@ _NAMES_USED = {
     "reset_queries": {"connections", "all", "queries_log", "clear"},
     "close_old_connections": {"connections", "all", "close_if_unusable_or_obsolete"},
 }
+# The code that was found for each, in case a program replaces it.
+_codes: dict[str, CodeType] = {}
 
 
 def are_djangos_own(receivers: Any) -> bool:
-    """Return whether these only do something in a thread with database connections."""
+    """Return whether these do nothing in a thread without database connections."""
     return (
         is_on
         and KNOWS_THREADS
@@ -73,26 +75,30 @@ def _is_djangos_own(receiver: Any) -> bool:
     if not _is_written_in(sys.modules.get("django.db"), receiver):
         return False
     code = receiver.__code__
-    return _NAMES_USED.get(code.co_qualname) == {*code.co_names}
+    return (
+        _NAMES_USED.get(code.co_qualname) == {*code.co_names}
+        and _codes.setdefault(code.co_qualname, code) is code
+    )
 
 
-async def call_without_thread(
-    function: Callable[[], T], run_in_thread: Callable[[Callable[[], T]], Awaitable[T]]
-) -> T:
-    """Call a function that calls these receivers, in a thread only if there is one.
+async def answer_without_thread(
+    receivers: list[Callable[..., Any]],
+    call: Callable[[], Responses],
+    run_in_thread: Callable[[Callable[[], Responses]], Awaitable[Responses]],
+    is_watched: bool,
+) -> Responses:
+    """Return the responses of these receivers; call them only if they may do something.
 
-    Nothing is different for them if the thread is yet to be started, and no connections
-    can be seen from here: a new thread sees no more.
+    They do nothing if their thread is yet to be started, and no connections can be seen
+    from here: a new thread sees no more. ``is_watched`` is whether monitoring counts
+    their calls, so that they have to be made.
     """
     if not (_is_thread_to_come() and _is_without_connections()):
-        return await run_in_thread(function)
-    context = contextvars.copy_context()
-    try:
-        return function()
-    finally:
-        # As asgiref leaves the context after a thread.
-        _restore_context(context)
-        SyncToAsync.deadlock_context.set(False)
+        return await run_in_thread(call)
+    # As asgiref leaves the context after a thread.
+    _restore_context(contextvars.copy_context())
+    SyncToAsync.deadlock_context.set(False)
+    return call() if is_watched else [(receiver, None) for receiver in receivers]
 
 
 def _is_thread_to_come() -> bool:

@@ -470,7 +470,9 @@ def call_in_thread(
 
     if stock.sync_to_async is sync_to_async:
         if asgi.are_djangos_own(receivers):
-            return asgi.call_without_thread(sync_send, _run_in_thread)
+            return asgi.answer_without_thread(
+                receivers, sync_send, _run_in_thread, is_watched
+            )
         return _run_in_thread(sync_send)
     sync_send.__qualname__ = f"Signal.{method}.<locals>.sync_send"
     return stock.sync_to_async(sync_send)()  # type: ignore[no-any-return]

@@ -385,6 +385,9 @@ UNUSUAL = {
         Signal, "_live_receivers", return_value=((reset_queries,), [])
     ),
     "other code": lambda: _with_code(reset_queries, other.__code__),
+    "other code with the same names": lambda: _with_code(
+        reset_queries, reset_queries.__code__.replace(co_firstlineno=1)
+    ),
     "another handler": lambda: mock.patch.object(
         django.db, "connections", SimpleNamespace(all=connections.all)
     ),
@@ -499,6 +502,8 @@ def test_no_switch_on_uvloop(count_switches):
 
 
 def test_a_switch_in_unusual_cases(count_switches):
+    # In the usual case, there is none. It also notes the code of the receivers.
+    assert count_switches(mock.MagicMock()) == 0
     switches = {name: count_switches(patch()) for name, patch in UNUSUAL.items()}
     assert switches == dict.fromkeys(UNUSUAL, 1)
 
