@@ -353,7 +353,7 @@ def test_terminated_connection(compare, new_database, backends):
 
     seen = compare(scenario, sent=["connection_created"], view=backends.current)
     assert [call.view for call in seen.of("connection_created")] == [1, 2]
-    count, errors = seen.answer
+    count, errors = seen.result
     assert count == len(errors) == 2
 
 
@@ -387,7 +387,7 @@ def test_connection_of_each_thread(compare, new_database, backends):
 
     seen = compare(scenario, sent=["connection_created"], asynchronous=True)
     # async_to_sync() runs synchronous code in the calling thread.
-    assert seen.answer == [1, 2, [3, 4], [1, 5]]
+    assert seen.result == [1, 2, [3, 4], [1, 5]]
     assert len(seen.of("connection_created")) == 5
 
 
@@ -462,7 +462,7 @@ def test_persistent_connection(compare_served, checks, statuses, at_start, at_en
     seen = compare_served(
         serve_wsgi, scenario, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=checks
     )
-    assert seen.answer == statuses
+    assert seen.result == statuses
     assert views(seen, "request_started") == at_start
     assert views(seen, "connection_created") == [1, 2]
     assert views(seen, "request_finished") == at_end
@@ -494,7 +494,7 @@ def test_connection_created_by_a_receiver(compare_served, backends, serve, path)
     seen = compare_served(serve, scenario)
     # Up to Django 6.0 under ASGI, asynchronous receivers run before Django's own.
     is_kept = serve is serve_wsgi or django.VERSION >= (6, 1)
-    assert seen.answer == [[200, 200], [1, 2] if is_kept else [1, 3], [None, None]]
+    assert seen.result == [[200, 200], [1, 2] if is_kept else [1, 3], [None, None]]
     assert views(seen, "connection_created") == [1, 2] if is_kept else [1, 2, 3, 4]
     assert views(seen, "request_finished") == [None, None]
 
@@ -513,7 +513,7 @@ def test_connection_terminated_when_created(compare_served, serve, path):
         return [status for status, *_ in (response, client.visit("GET", path))]
 
     seen = compare_served(serve, scenario)
-    assert seen.answer == [500, 200]
+    assert seen.result == [500, 200]
     assert views(seen, "connection_created") == [1, 2]
     assert views(seen, "request_finished") == [None, None]
 

@@ -241,7 +241,7 @@ def test_client_that_disconnects(assert_same_swapped):
             finished.append(kwargs)
 
         with connected(request_finished, finish):
-            return serve("waiting", "empty", hangs_up=True), len(finished)
+            return serve("waiting", "empty", disconnects=True), len(finished)
 
     responses, finished = assert_same_swapped(scenario)
     assert responses == [([], b""), ([200], b"ok")]
