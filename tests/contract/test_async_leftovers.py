@@ -252,7 +252,7 @@ def test_fork(assert_same):
         signal.connect(waits)
 
         def send():
-            return [answer for _, answer in signal.send(Sender)]
+            return [response for _, response in signal.send(Sender)]
 
         sender_thread = threading.get_ident()
         expected = ["nothing", sender_thread, "waits"]

@@ -192,7 +192,7 @@ def test_uvloop(assert_same):
             signal.connect(each)
 
         async def main():
-            return [answer for _, answer in await signal.asend(Sender)]
+            return [response for _, response in await signal.asend(Sender)]
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             responses = runner.run(main())

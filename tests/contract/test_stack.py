@@ -45,7 +45,7 @@ def test_one_frame_between_sender_and_receiver(
         seen = []
         for _ in range(3):
             answers = getattr(signal, how)(Sender)
-            seen.append([answer for _, answer in answers])
+            seen.append([response for _, response in answers])
         if implementation == "c":
             return [[set(names) - {how} for names in each] for each in seen]
         return seen
