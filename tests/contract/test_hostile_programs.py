@@ -62,7 +62,7 @@ def test_finalizer_run_by_disconnect(assert_same, caching, count, searched):
 
         Listener()
         for _ in range(searched):
-            signal.disconnect(dispatch_uid="nobody's")
+            signal.disconnect(dispatch_uid="unknown")
         seen.append(responses(signal))
         seen.append(signal.disconnect(dispatch_uid="u"))
         return seen

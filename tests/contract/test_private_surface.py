@@ -127,11 +127,11 @@ def test_cache_of_another_type(assert_same, caching, how):
 
     class Cache(dict):
         def get(self, key, default=None):
-            asked.append(key)
+            looked_up.append(key)
             return super().get(key, default)
 
     def scenario(Signal):
-        asked.clear()
+        looked_up.clear()
         signal = Signal(use_caching=caching)
         signal.connect(receiver)
         signal.sender_receivers_cache = Cache()
@@ -139,11 +139,11 @@ def test_cache_of_another_type(assert_same, caching, how):
             getattr(signal, how)(sender)
         signal.sender_receivers_cache = weakref.WeakKeyDictionary()
         getattr(signal, how)(Sender)
-        return asked[:], list(signal.sender_receivers_cache)
+        return looked_up[:], list(signal.sender_receivers_cache)
 
-    asked = []
+    looked_up = []
     assert_same(scenario)
-    assert asked or (how == "has_listeners" and not caching)
+    assert looked_up or (how == "has_listeners" and not caching)
 
 
 def test_send_waits_for_the_lock(assert_same):

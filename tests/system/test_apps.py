@@ -89,7 +89,7 @@ def test_swap_before_the_project_is_loaded(stock_diary, implementation):
         "ledger sees a request at WSGIHandler",
         "ledger is migrated True",
         "office sees bakery migrated on default: bakery.0002_loaf",
-        # Apps overridden for a while.
+        # Apps overridden by override_settings().
         "apps: ledger contenttypes auth bakery",
         "back to 5",
         "8 sold",
