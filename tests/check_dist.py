@@ -1,6 +1,6 @@
-"""Install what has been built, each into a new environment, and run its tests.
+"""Install each built archive into a new environment, and run its tests.
 
-``python tests/check_dist.py dist/*``: ``make dist`` does.
+``make dist`` runs ``python tests/check_dist.py dist/*``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-# What can come out differently with what is installed. The rest tests the same modules.
+# Tests whose result may depend on the installation.
 TESTS = [
     "tests/contract/test_dispatch.py",
     "tests/contract/test_identity.py",
@@ -30,9 +30,9 @@ NO_COMPILER = {"CC": "false", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"}
 def check(
     archive: Path, source: Path, folder: Path, variables: dict[str, str] | None = None
 ) -> None:
-    """Test ``archive`` as installed with tests of the unpacked ``source``.
+    """Install ``archive`` and run tests from the unpacked ``source``.
 
-    ``variables`` are for the environment of what installs and runs it.
+    ``variables`` are set in the environment while it is installed and tested.
     """
     os.environ.update(variables or {})
     environment = Path(tempfile.mkdtemp(dir=folder))
@@ -44,20 +44,20 @@ def check(
     expected = {"altdispatch", "django", "asgiref", "sqlparse", "pip", "setuptools"}
     assert names <= expected, f"{archive.name} pulls in {names - expected}"
     run(folder, python, "-m", "pip", "install", "--quiet", f"{archive}[test]")
-    # The package of the tests is to be the installed one, not that of the source.
+    # The tests must import the installed package, not the source.
     found = run(source, python, "-c", "import altdispatch; print(altdispatch.__file__)")
     assert str(environment) in found, found
     status = run(source, python, "-m", "altdispatch")
     print(f"{archive.name}:", status, flush=True)
     if variables is NO_COMPILER:
         assert "the extension was not built: when altdispatch was installed" in status
-    # Without the extension, the checks warn of that where these tests expect nothing.
+    # Without the extension, a check warns, and tests/test_swap.py expects no warnings.
     tests = TESTS if variables is NO_COMPILER else [*TESTS, "tests/test_swap.py"]
     run(source, python, "-m", "pytest", "-q", "-n", "auto", *tests, show=True)
 
 
 def run(folder: Path, *command: str | Path, show: bool = False) -> str:
-    """Run a command in ``folder``; return what it wrote unless that is shown."""
+    """Run a command in ``folder``; return its output unless it is shown."""
     process = subprocess.run(
         command, cwd=folder, text=True, stdout=None if show else subprocess.PIPE
     )
@@ -69,8 +69,8 @@ def run(folder: Path, *command: str | Path, show: bool = False) -> str:
 def main(archives: list[Path]) -> None:
     """Check a source distribution and the wheels beside it.
 
-    A wheel was built from the source distribution, as pip builds one to install it. So
-    that is installed only where this comes out differently: without a compiler.
+    pip builds a wheel to install a source distribution, so that is tested only where
+    the result differs: without a compiler.
     """
     (sdist,) = (path for path in archives if path.name.endswith(".tar.gz"))
     with tempfile.TemporaryDirectory() as name:

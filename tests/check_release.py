@@ -1,7 +1,7 @@
-"""Check that all that names the version of this commit names the same one.
+"""Check that the changelog and the tags have the version of this commit.
 
-``python tests/check_release.py``: ``make release-check`` does. The version is the one
-in ``altdispatch/__init__.py``.
+``make release-check`` runs ``python tests/check_release.py``. The version is the one in
+``altdispatch/__init__.py``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ UNRELEASED = "Unreleased"
 
 
 def contradictions(version: str, changelog: str, tags: Sequence[str]) -> Iterator[str]:
-    """Yield in words what is at odds with ``version``.
+    """Yield a message for each contradiction to ``version``.
 
-    A commit with ``tags`` is a release. Others may have changes since the last one.
+    A commit with ``tags`` is a release. Other commits may have unreleased changes.
     """
     headings = re.findall(r"^## \[(.+)\]", changelog, re.MULTILINE)
     newest = next(heading for heading in headings if heading != UNRELEASED)
@@ -35,14 +35,14 @@ def contradictions(version: str, changelog: str, tags: Sequence[str]) -> Iterato
 
 
 def tags_of_commit() -> list[str]:
-    """Return the tags of versions that the commit of the working tree has."""
+    """Return the version tags of the current commit."""
     command = ["git", "tag", "--points-at", "HEAD", "--list", "v*"]
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return output.stdout.decode().split()
 
 
 def main() -> None:
-    """Print what contradicts the version, or what it is and the tags that agree."""
+    """Print the contradictions, or the version and its tags if there are none."""
     version, tags = altdispatch.__version__, tags_of_commit()
     found = [*contradictions(version, CHANGELOG.read_text("utf-8"), tags)]
     if found:

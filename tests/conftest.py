@@ -22,13 +22,13 @@ from .implementations import COUNTS_REFERENCES, IMPLEMENTATIONS
 
 ROOT = Path(__file__).parent.parent
 
-# A project of its own, for the type checker.
+# A separate project that the type checker uses.
 collect_ignore = ["downstream"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not COUNTS_REFERENCES:
-        # Django's ASGI handler leaves it to the last reference to close a body.
+        # Django's ASGI handler relies on reference counting to close a request's body.
         config.addinivalue_line(
             "filterwarnings",
             "ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning",
@@ -36,13 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many tests to run at once: half of them wait for other processes."""
+    """Return twice the number of cores: half of the tests wait for other processes."""
     return 2 * (os.cpu_count() or 1)
 
 
 @contextmanager
 def monitored() -> Iterator[None]:
-    """Count and time everything, and have a subscriber told of every call."""
+    """Enable monitoring, with a subscriber that gets every call."""
     monitoring.enable()
     with monitoring.subscribe(str, slower_than=0):
         yield
@@ -51,7 +51,7 @@ def monitored() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests on each implementation, and what is marked also with monitoring."""
+    """Run tests on each implementation, and marked tests also with monitoring."""
     if "implementation" in metafunc.fixturenames:
         names = [*IMPLEMENTATIONS]
         marker = metafunc.definition.get_closest_marker("monitored")
@@ -64,9 +64,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def implementation(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The name of an implementation; the test runs with each that is present.
+    """Run the test with each implementation that is present; return its name.
 
-    It's the one that is swapped in, here and in processes that the test starts.
+    The implementation is also used by ``install()`` and in processes that the test
+    starts.
     """
     chosen = IMPLEMENTATIONS.get(request.param, altdispatch.implementations.in_use)
     monkeypatch.setattr(altdispatch.implementations, "in_use", chosen)
@@ -82,21 +83,21 @@ def implementation(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def busy_machine_is_no_difference() -> None:
-    """asyncio's debug mode logs what takes long, which tests of the log would see."""
+def ignore_slow_callback_warnings() -> None:
+    """Drop asyncio's warnings of slow callbacks: a busy machine is no difference."""
 
-    def is_of_interest(record: logging.LogRecord) -> bool:
+    def is_no_slow_callback(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("Executing %s took")
 
-    logging.getLogger("asyncio").addFilter(is_of_interest)
+    logging.getLogger("asyncio").addFilter(is_no_slow_callback)
 
 
 @pytest.fixture(autouse=True)
 def asyncio_debug(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Set whether new event loops are in asyncio's debug mode.
+    """Return a function that switches asyncio's debug mode for new event loops.
 
-    They aren't, also if Python is in its development mode: in debug mode, asyncio's and
-    asgiref's own ways are taken, and nothing of ours would be tested.
+    It starts off, even in Python's development mode: in debug mode altdispatch leaves
+    everything to asyncio and asgiref, and would not be tested.
     """
 
     def debug(on: bool) -> None:
@@ -108,13 +109,13 @@ def asyncio_debug(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 @pytest.fixture
 def Signal(implementation: str) -> type:
-    """The ``Signal`` of an implementation, beside Django's untouched one."""
+    """Return the ``Signal`` of an implementation; Django's stays unchanged."""
     return IMPLEMENTATIONS[implementation].Signal
 
 
 @pytest.fixture
 def swapped(implementation: str) -> Iterator[None]:
-    """Django's dispatcher swapped for an implementation."""
+    """Swap Django's dispatcher for an implementation."""
     assert altdispatch.install()
     yield
     altdispatch.uninstall()
@@ -133,7 +134,7 @@ def stock_or_swapped(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @contextmanager
 def receivers_restored(*signals: django.dispatch.Signal) -> Iterator[None]:
-    """Give signals back the receivers that they have now."""
+    """Restore the receivers of the signals afterwards."""
     before = [[*signal.receivers] for signal in signals]
     yield
     for signal, receivers in zip(signals, before, strict=True):
@@ -143,28 +144,28 @@ def receivers_restored(*signals: django.dispatch.Signal) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_receivers_left_to_django() -> None:
-    """Start receivers early, whatever they did in an earlier test."""
+def reset_early_starts() -> None:
+    """Forget which receivers waited in an earlier test, so that all start early."""
     altdispatch.together._left_to_django.clear()
 
 
 @pytest.fixture(autouse=True)
-def no_patched_classes_of_other_tests() -> None:
-    """Undo what earlier tests' classes of signals override, as checks report it.
+def remove_patches_of_earlier_tests() -> None:
+    """Remove the overrides of earlier tests' signal classes, as checks report them.
 
-    They wait to be collected, and PyPy keeps some for good.
+    The classes are collected late, and on PyPy some never are.
     """
     for cls in find_subclasses(django.dispatch.Signal):
         module = sys.modules.get(cls.__module__)
-        of_a_test = cls.__module__.startswith("tests.")
-        if of_a_test and getattr(module, cls.__qualname__, None) is not cls:
+        is_from_test = cls.__module__.startswith("tests.")
+        if is_from_test and getattr(module, cls.__qualname__, None) is not cls:
             for name in {"_live_receivers", "_clear_dead_receivers"} & {*vars(cls)}:
                 delattr(cls, name)
 
 
 @pytest.fixture(autouse=True)
-def stock_before_and_after() -> Iterator[None]:
-    """No test starts or ends with the dispatcher swapped."""
+def assert_not_swapped() -> Iterator[None]:
+    """Check that no test starts or ends with the dispatcher swapped."""
     assert not altdispatch.is_installed()
     yield
     assert not altdispatch.is_installed()
@@ -172,10 +173,10 @@ def stock_before_and_after() -> Iterator[None]:
 
 @pytest.fixture
 def assert_same(Signal: type) -> Callable[[Callable[[type], Any]], Any]:
-    """Assert that a scenario comes out the same with either class of signals.
+    """Run a scenario with both classes of signals and compare the results.
 
-    The scenario takes a class of signals and returns what can be seen of them, as
-    plain values. What stock Django gave is returned.
+    The scenario takes a class and returns what it observes, as plain values. The
+    fixture returns the result of stock Django.
     """
 
     def run_both(scenario: Callable[[type], Any]) -> Any:
@@ -190,10 +191,10 @@ def assert_same(Signal: type) -> Callable[[Callable[[type], Any]], Any]:
 def assert_same_swapped(
     implementation: str,
 ) -> Callable[[Callable[[], Any]], Any]:
-    """Assert that a scenario comes out the same on stock Django and swapped.
+    """Run a scenario on stock Django and swapped, and compare the results.
 
-    It's called twice, returns what receivers and caller saw, as plain values, and
-    has to leave nothing behind. What stock Django gave is returned.
+    The scenario runs twice, so it must clean up after itself. It returns what it
+    observes, as plain values. The fixture returns the result of stock Django.
     """
 
     def run_both(scenario: Callable[[], Any]) -> Any:
@@ -210,10 +211,9 @@ def assert_same_swapped(
 
 @pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., str]:
-    """Run a program in a new interpreter; return what it wrote.
+    """Run a program in a new interpreter and return its output, stderr last.
 
-    What it wrote to stderr comes last. ``arguments`` are the interpreter's, before
-    those that name the program.
+    ``arguments`` are options of the interpreter, before the name of the program.
     """
 
     def run(program: str, *arguments: str, exit_code: int = 0) -> str:

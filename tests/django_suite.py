@@ -3,16 +3,15 @@
     python tests/django_suite.py --django 6.1.3 [--parallel N] [--postgresql] [LABEL …]
 
 Labels are those of Django's runtests.py ("signals", "dispatch.tests.DispatcherTests");
-without any the whole suite runs. It runs on SQLite or, with --postgresql, on the server
-that libpq's own variables name, such as PGHOST and PGUSER. Needs a Python that this
-Django supports, and pip's access to a package index. Everything is kept in
-.django-suite/<version>/: report.txt, each side's outcomes (.json) and output (.log),
-and what pip said (install.log). The environment made there is used again; remove the
-folder to start afresh.
+without any, the whole suite runs. It runs on SQLite or, with --postgresql, on the
+server that libpq's variables name, such as PGHOST and PGUSER. It needs a Python that
+this Django supports, and pip needs a package index. The folder .django-suite/<version>/
+has report.txt, the outcomes (.json) and the output (.log) of both runs, and pip's
+output (install.log). The next run uses the same environment; remove the folder to
+start afresh.
 
-Exit status: 0 if the same tests ran with the same results, 1 if they did not, 2 if
-there is nothing to compare, because a side could not run, died before its end, ran no
-test or ran on the wrong dispatcher.
+Exit status: 0 if the same tests had the same results, 1 if they did not, 2 if the runs
+can't be compared: one could not start, died, ran no test or used the wrong dispatcher.
 """
 
 import argparse
@@ -34,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDER = Path(__file__).with_name("django_suite_recorder.py")
 OUTCOMES = "DJANGO_SUITE_OUTCOMES"
 RUNNER = f"{RECORDER.stem}.RecordingRunner"
-# The settings' modules. Those for SQLite are Django's own.
+# The settings modules. Django has those for SQLite.
 SQLITE = "django_suite_sqlite"
 POSTGRESQL = "django_suite_postgresql"
 SETTINGS = {
@@ -52,32 +51,32 @@ for alias, database in DATABASES.items():
 }
 SIDES = {"stock": [], "swapped": ["-m", "altdispatch", "run"]}
 REQUIREMENTS = ["py3.txt", "postgres.txt"]
-# What else would differ from run to run: subtests are named by values in the order of
-# sets; and tests copy folders while other workers write bytecode there.
-EVEN = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-# A test case's outcomes arrive together, so a slow one is silent for minutes; a worker
-# that was killed leaves its parent waiting, silent, for ever.
-SILENCE = 30 * 60
-LOOK_EVERY = 5
+# Other differences between runs: subtests named by the order of a set, and bytecode
+# that other workers write into folders that tests copy.
+SAME_IN_BOTH_RUNS = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+# All outcomes of a test case arrive together, so a slow case writes nothing for
+# minutes. If a worker is killed, its parent waits forever.
+MAX_SILENCE = 30 * 60
+POLL_INTERVAL = 5
 
 FAILURES = ("failed", "error", "unexpected success")
 LOAD_FAILURE = "unittest.loader._FailedTest."
-CHANGING_NAME = "[named differently by each run]"
+CHANGING_NAME = "[another name in each run]"
 
 
 class CannotRun(Exception):
-    """There is nothing to compare; the message says why."""
+    """The runs can't be compared; the message says why."""
 
 
-# Comparing: a "run" below is what the recorder wrote about one side.
+# Compare two runs: a "run" is what the recorder wrote about one side.
 
 
 def without_changing_names(runs):
-    """Return the runs with one name for all subtests that are named on one side only.
+    """Give all subtests that are named on one side only the same name.
 
-    The time, random values and addresses get into the names of subtests. These can't
-    be found on the other side; they are compared as any other subtest of their test,
-    without the name.
+    Some names of subtests contain the time, random values or addresses, so the other
+    side has no subtest of that name. Such subtests are compared with their test's
+    others, without their names.
     """
     names = [
         {(outcome["test"], outcome["subtest"]) for outcome in run["outcomes"]}
@@ -97,14 +96,14 @@ def without_changing_names(runs):
 
 
 def key(outcome):
-    """Return what must be the same on both sides: test, subtest, kind and detail."""
+    """Return what must be equal on both sides: test, subtest, kind and detail."""
     return tuple(outcome[name] for name in ("test", "subtest", "kind", "detail"))
 
 
 def results(run):
-    """Count a run's outcomes, with "not run" for collected tests that have none.
+    """Count the outcomes of a run, and collected tests without one as "not run".
 
-    A class that is skipped or fails in setUpClass leaves its tests without any.
+    If a class is skipped or fails in setUpClass, its tests have no outcome.
     """
     counted = Counter(key(outcome) for outcome in run["outcomes"])
     seen = {outcome["test"] for outcome in run["outcomes"]}
@@ -114,10 +113,10 @@ def results(run):
 
 
 def objections(side, run, version, status):
-    """Return the reasons, if any, why a run can't be compared.
+    """Yield the reasons why a run can't be compared.
 
-    ``side`` is the dispatcher that it should have used, ``version`` the Django that it
-    should have tested, ``status`` the process's exit status.
+    ``side`` is the expected dispatcher, ``version`` the expected Django, and ``status``
+    the exit status of the process.
     """
     loading = [o for o in run["outcomes"] if o["test"].startswith(LOAD_FAILURE)]
     ran = {o["test"] for o in run["outcomes"] if o["kind"] != "skipped"}
@@ -139,14 +138,14 @@ def objections(side, run, version, status):
     if run["left_alone"]:
         yield f"not swapped, because patched by others: {run['left_alone']}"
     if seen.get(side, 0) < len(ran):
-        yield f"{len(ran)} tests ran, the dispatcher was looked at after {seen}"
+        yield f"{len(ran)} tests ran, the dispatcher was checked after {seen}"
 
 
 def differences(runs):
-    """Return {(test, subtest): {side: {(kind, detail): how often}}} where sides differ.
+    """Return {(test, subtest): {side: {(kind, detail): count}}} where the sides differ.
 
-    What is the same on both sides is left out. The runs come here, and to all that
-    follows, from ``without_changing_names``.
+    The runs have passed through ``without_changing_names``, here and in the functions
+    below.
     """
     stock, swapped = results(runs["stock"]), results(runs["swapped"])
     found = defaultdict(lambda: {"stock": {}, "swapped": {}})
@@ -162,11 +161,11 @@ def common_failures(runs):
     return sorted(outcome for outcome in both if outcome[2] in FAILURES)
 
 
-# Reporting
+# Report the result
 
 
 def counts(run):
-    """Return how many tests a run collected and how many outcomes of each kind."""
+    """Count the collected tests of a run, and its outcomes of each kind."""
     counted = Counter({"tests": len(run["collected"])})
     for (_, subtest, kind, _), count in results(run).items():
         counted[f"subtest {kind}" if subtest else kind] += count
@@ -174,7 +173,7 @@ def counts(run):
 
 
 def table(runs):
-    """Return lines with each side's counts and seconds."""
+    """Yield the lines of a table with the counts and seconds of each side."""
     left, right = counts(runs["stock"]), counts(runs["swapped"])
     yield f"{'':20}{'stock':>10}{'swapped':>10}"
     for name in dict.fromkeys([*left, *right]):
@@ -184,7 +183,7 @@ def table(runs):
 
 
 def messages(run):
-    """Return {key: first line of the message} for a run's failures."""
+    """Return {key: first line of the message} for the outcomes of a run."""
     return {key(outcome): outcome["line"] for outcome in run["outcomes"]}
 
 
@@ -193,7 +192,7 @@ def name_of(test, subtest):
 
 
 def list_differences(runs):
-    """Return lines that say what each differing test did on either side."""
+    """Yield lines with the results of each differing test on each side."""
     lines = {side: messages(runs[side]) for side in SIDES}
     for (test, subtest), sides in differences(runs).items():
         yield name_of(test, subtest)
@@ -206,7 +205,7 @@ def list_differences(runs):
 
 
 def list_common_failures(runs):
-    """Return lines with the failures of both sides and their messages."""
+    """Yield lines with the failures of both sides and their messages."""
     lines = {side: messages(runs[side]) for side in SIDES}
     for outcome in common_failures(runs):
         test, subtest, kind, _ = outcome
@@ -216,7 +215,7 @@ def list_common_failures(runs):
 
 
 def verdict(runs, shown=10):
-    """Return the last lines of the summary."""
+    """Yield the last lines of the summary."""
     found = differences(runs)
     failures = common_failures(runs)
     if failures:
@@ -232,7 +231,7 @@ def verdict(runs, shown=10):
 
 
 def summary(place, runs):
-    """Return the lines for the terminal."""
+    """Yield the lines for the terminal."""
     run = runs["swapped"]
     yield (
         f"Django {run['django']}, Python {run['python']}, {run['database']}, "
@@ -246,7 +245,7 @@ def summary(place, runs):
 
 
 def report(place, runs, arguments):
-    """Return the lines of the report's file."""
+    """Yield the lines of the report file."""
     yield time.strftime("%Y-%m-%d %H:%M:%S %Z")
     yield "runtests.py " + " ".join(arguments)
     yield from summary(place, runs)
@@ -258,12 +257,12 @@ def report(place, runs, arguments):
     yield from list_common_failures(runs)
 
 
-# Running
+# Run the suite
 
 
 @dataclass
 class Place:
-    """Where one release is tested: its folder, environment, sdist, and what it lacks.
+    """The folder, environment and sdist for testing one release.
 
     ``missing`` lists the test requirements that could not be installed.
     """
@@ -275,7 +274,7 @@ class Place:
 
 
 def clean_environment():
-    """Return the environment without what would make other modules or settings seen."""
+    """Return the environment without variables that select modules or settings."""
     unwanted = ("PYTHON", "DJANGO_", "VIRTUAL_ENV")
     return {
         name: value
@@ -285,7 +284,7 @@ def clean_environment():
 
 
 def pip(python, log, *arguments):
-    """Run pip in an environment, add its output to the log; tell if it worked."""
+    """Run pip in an environment, with output to the log; return whether it worked."""
     command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     with log.open("a", encoding="utf-8") as output:
         print("$ pip", *arguments, file=output, flush=True)
@@ -305,13 +304,13 @@ def require(done, what, log):
 
 
 def tail(log, lines=15, width=200):
-    """Return the end of a log; its lines can be very long."""
+    """Return the last lines of a log, cut to a width: they can be very long."""
     last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
     return "\n".join(line[:width] for line in last)
 
 
 def unpack(sdist, folder):
-    """Unpack a release afresh and return its own folder."""
+    """Unpack an sdist into an empty folder and return its top folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     subprocess.run(["tar", "-xof", sdist, "-C", folder], check=True)
@@ -320,7 +319,7 @@ def unpack(sdist, folder):
 
 
 def install_requirements(python, source, log):
-    """Install the suite's test requirements one by one; return those that failed."""
+    """Install the test requirements one by one; return those that failed."""
     folder = source / "tests/requirements"
     texts = [(folder / name).read_text(encoding="utf-8") for name in REQUIREMENTS]
     lines = [line.strip() for text in texts for line in text.splitlines()]
@@ -329,9 +328,10 @@ def install_requirements(python, source, log):
 
 
 def make_environment(folder, version):
-    """Make a virtual environment with this Django and its test requirements.
+    """Create a virtual environment with this Django and its test requirements.
 
-    Uses again what an earlier run for this Python finished. Raises CannotRun.
+    Reuse the environment if an earlier run finished it for this Python. Raise
+    CannotRun.
     """
     log = folder / "install.log"
     environment = folder / f"env-{sys.implementation.cache_tag}"
@@ -357,8 +357,8 @@ def make_environment(folder, version):
 
 
 def install_altdispatch(place):
-    """Install this tree as it is now. Raises CannotRun."""
-    # From a copy, because building in the tree leaves files that the next build takes.
+    """Install altdispatch from this clone. Raise CannotRun."""
+    # Building in the clone would leave files that the next build picks up.
     copy = place.folder / "altdispatch"
     shutil.rmtree(copy, ignore_errors=True)
     litter = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
@@ -370,21 +370,21 @@ def install_altdispatch(place):
 
 
 def wait(process, log):
-    """Return a process's exit status; end it, with its children, when it falls silent.
+    """Wait for a process; return its exit status. Kill it if it is silent for long.
 
-    Raises CannotRun in that case.
+    Raise CannotRun in that case.
     """
     size, since = -1, time.monotonic()
     try:
         while True:
             try:
-                return process.wait(timeout=LOOK_EVERY)
+                return process.wait(timeout=POLL_INTERVAL)
             except subprocess.TimeoutExpired:
                 pass
             if log.stat().st_size != size:
                 size, since = log.stat().st_size, time.monotonic()
-            elif time.monotonic() - since > SILENCE:
-                raise CannotRun(f"no output for {SILENCE} seconds\n{tail(log)}")
+            elif time.monotonic() - since > MAX_SILENCE:
+                raise CannotRun(f"no output for {MAX_SILENCE} seconds\n{tail(log)}")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -392,9 +392,9 @@ def wait(process, log):
 
 
 def run_side(place, side, arguments):
-    """Run the suite on one dispatcher; return what was recorded and the exit status.
+    """Run the suite on one dispatcher; return the recorded run and the exit status.
 
-    Raises CannotRun if the run did not come to its end.
+    Raise CannotRun if the run did not finish.
     """
     tests = unpack(place.sdist, place.folder / "source") / "tests"
     shutil.copy(RECORDER, tests)
@@ -403,7 +403,7 @@ def run_side(place, side, arguments):
     outcomes, log = place.folder / f"{side}.json", place.folder / f"{side}.log"
     outcomes.unlink(missing_ok=True)
     command = [place.python, *SIDES[side], "runtests.py", *arguments]
-    environment = clean_environment() | EVEN | {OUTCOMES: str(outcomes)}
+    environment = clean_environment() | SAME_IN_BOTH_RUNS | {OUTCOMES: str(outcomes)}
     print(f"running {side}, output in {log}", flush=True)
     start = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
@@ -414,7 +414,7 @@ def run_side(place, side, arguments):
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A group of its own, so that its workers can be ended with it.
+            # Its own process group, so that its workers can be killed with it.
             start_new_session=True,
         )
         status = wait(process, log)
@@ -429,7 +429,7 @@ def run_side(place, side, arguments):
 def run_both(version, arguments):
     """Run both sides, write the report, print the summary; return whether they agree.
 
-    Raises CannotRun if there is nothing to compare.
+    Raise CannotRun if the runs can't be compared.
     """
     folder = ROOT / ".django-suite" / version
     folder.mkdir(parents=True, exist_ok=True)
@@ -442,7 +442,7 @@ def run_both(version, arguments):
         runs[side], status = run_side(place, side, arguments)
         reasons = list(objections(side, runs[side], version, status))
         if reasons:
-            raise CannotRun(f"the {side} run is no proof: " + "; ".join(reasons))
+            raise CannotRun(f"the {side} run can't be used: " + "; ".join(reasons))
     runs = without_changing_names(runs)
     print("\n".join(summary(place, runs)))
     lines = report(place, runs, arguments)
@@ -452,7 +452,7 @@ def run_both(version, arguments):
 
 
 def version_number(text):
-    """Return a release's number as it is; it names a folder. Raises ValueError."""
+    """Return the version if it is valid, as it names a folder. Raise ValueError."""
     if not re.fullmatch(r"\d[0-9a-z]*(\.\d[0-9a-z]*)+", text):
         raise ValueError(text)
     return text
@@ -461,7 +461,7 @@ def version_number(text):
 def parse(arguments):
     parser = argparse.ArgumentParser(
         description="Compare Django's own test suite, stock and swapped.",
-        epilog="Exit status: 0 same results, 1 differences, 2 nothing to compare.",
+        epilog="Exit status: 0 same results, 1 differences, 2 no comparison.",
     )
     parser.add_argument("--django", required=True, type=version_number, metavar="X.Y.Z")
     parser.add_argument("--parallel", type=int, metavar="N", help="default: all CPUs")
@@ -483,7 +483,7 @@ def main(arguments=None):
         print(f"cannot compare: {error}", file=sys.stderr)
         return 2
     except Exception:
-        # Left to itself it would end with 1, which means differences.
+        # Otherwise Python would exit with 1, which means differences.
         traceback.print_exc()
         return 2
     return 0 if same else 1

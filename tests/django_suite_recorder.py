@@ -1,9 +1,9 @@
 """A test runner for Django's own suite that writes every outcome to a file.
 
 ``django_suite.py`` copies this module beside Django's ``runtests.py`` and names
-``RecordingRunner`` in the settings. An outcome is noted in the process where its test
-ran, because only there is everything known: Django's parallel runner passes on no
-subtest that succeeded, and on some Python releases it gives skips to the wrong test.
+``RecordingRunner`` in the settings. Each process records the outcomes of its own tests,
+as only it knows them all: Django's parallel runner drops subtests that succeed, and on
+some releases of Python it gives skips to the wrong test.
 """
 
 import json
@@ -30,15 +30,15 @@ OUTCOMES = "DJANGO_SUITE_OUTCOMES"
 
 
 def dispatcher_in_use():
-    """Return "stock" or "swapped", or "unclear" if the signs contradict each other.
+    """Return "stock" or "swapped", or "unclear" if altdispatch and Django disagree.
 
-    altdispatch is asked only where something has imported it: asking must not load it.
+    It doesn't import altdispatch, as that would change the stock run.
     """
     altdispatch = sys.modules.get("altdispatch")
     installed = altdispatch is not None and altdispatch.is_installed()
     code = getattr(dispatcher.Signal.send, "__code__", None)
-    djangos_own = code is not None and code.co_filename == dispatcher.__file__
-    if installed == djangos_own:
+    is_djangos = code is not None and code.co_filename == dispatcher.__file__
+    if installed == is_djangos:
         return "unclear"
     return "swapped" if installed else "stock"
 
@@ -51,9 +51,9 @@ def describe(error):
 
 
 class Recording:
-    """Mixed into a test result, hands each outcome to ``keep`` as a dict of strings."""
+    """Mix-in for test results: pass each outcome to ``keep`` as a dict."""
 
-    def note(self, test, kind, *, subtest=None, reason="", error=None):
+    def record(self, test, kind, *, subtest=None, reason="", error=None):
         if isinstance(test, unittest.case._SubTest):
             test, subtest = test.test_case, test
         detail, line = describe(error) if error else (reason, "")
@@ -70,27 +70,27 @@ class Recording:
 
     def addSuccess(self, test):
         super().addSuccess(test)
-        self.note(test, "ok")
+        self.record(test, "ok")
 
     def addFailure(self, test, err):
         super().addFailure(test, err)
-        self.note(test, "failed", error=err)
+        self.record(test, "failed", error=err)
 
     def addError(self, test, err):
         super().addError(test, err)
-        self.note(test, "error", error=err)
+        self.record(test, "error", error=err)
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
-        self.note(test, "skipped", reason=reason)
+        self.record(test, "skipped", reason=reason)
 
     def addExpectedFailure(self, test, err):
         super().addExpectedFailure(test, err)
-        self.note(test, "expected failure", error=err)
+        self.record(test, "expected failure", error=err)
 
     def addUnexpectedSuccess(self, test):
         super().addUnexpectedSuccess(test)
-        self.note(test, "unexpected success")
+        self.record(test, "unexpected success")
 
     def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
@@ -98,7 +98,7 @@ class Recording:
             kind = "ok"
         else:
             kind = "failed" if issubclass(err[0], test.failureException) else "error"
-        self.note(test, kind, subtest=subtest, error=err)
+        self.record(test, kind, subtest=subtest, error=err)
 
     def stopTest(self, test):
         super().stopTest(test)
@@ -106,7 +106,7 @@ class Recording:
 
 
 class WorkerResult(Recording, RemoteTestResult):
-    """Sends what it notes to the parent, among the events that Django sends."""
+    """Send outcomes to the parent process, among Django's own events."""
 
     def keep(self, outcome):
         self.events.append(("receive_outcome", self.test_index, outcome))
@@ -124,7 +124,7 @@ class RecordingParallelSuite(ParallelTestSuite):
 
 
 class ParentResult(unittest.TextTestResult):
-    """Collects what the workers noted; the test in these events is not looked at."""
+    """Collect the outcomes of the workers, and ignore the test in their events."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -139,7 +139,7 @@ class ParentResult(unittest.TextTestResult):
 
 
 class OnlyResult(Recording, ParentResult):
-    """For a run without workers: notes and collects."""
+    """Record and collect outcomes in a run without workers."""
 
     def keep(self, outcome):
         self.outcomes.append(outcome)
@@ -149,10 +149,10 @@ class OnlyResult(Recording, ParentResult):
 
 
 class RecordingRunner(DiscoverRunner):
-    """Runs tests as DiscoverRunner does; writes the file when everything is over.
+    """Run tests as DiscoverRunner does, then write the file.
 
-    The file's name is taken out of the environment, so that a runner made by one of the
-    tests, in this process or another, writes nothing.
+    The runner removes the name of the file from the environment, so that runners which
+    tests create write nothing.
     """
 
     parallel_test_suite = RecordingParallelSuite
@@ -171,7 +171,7 @@ class RecordingRunner(DiscoverRunner):
 
     def run_suite(self, suite, **kwargs):
         self.result = super().run_suite(suite, **kwargs)
-        # While the database is still there.
+        # The database is destroyed after this.
         version = ".".join(map(str, connection.get_database_version()))
         self.database = f"{connection.display_name} {version}"
         return self.result
@@ -200,7 +200,7 @@ class RecordingRunner(DiscoverRunner):
             "collected": self.collected,
             "outcomes": self.result.outcomes,
         }
-        # Under its own name the file is there only when it is whole.
+        # Rename it when it is complete, so that an incomplete file is never read.
         unfinished = Path(f"{self.file}.unfinished")
         unfinished.write_text(json.dumps(contents, indent=0), encoding="utf-8")
         unfinished.replace(self.file)

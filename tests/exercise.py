@@ -1,8 +1,8 @@
-"""Everything that the compiled code does, once: ``exercise()`` and its like.
+"""Use everything that the compiled code does.
 
-For what looks for leaks, for memory that is used wrongly, and for allocations that
-fail: ``tests/test_memory.py`` and ``tests/sanitize.py``. It asserts what comes out, so
-that a wrong answer is found there too.
+``tests/test_memory.py`` and ``tests/sanitize.py`` run these functions to find leaks,
+memory errors, and errors after failed allocations. The functions check their results,
+so that they also find wrong ones.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ logging.getLogger("django.dispatch").propagate = False
 
 
 class Sender:
-    """An object that sends."""
+    """A sender."""
 
 
 class Listener:
-    """An object with a method that is a receiver."""
+    """An object whose method is a receiver."""
 
     def receive(self, sender: Any, **kwargs: Any) -> Any:
         return len(kwargs)
 
 
 def make_receivers(count: int) -> list[Any]:
-    """Return so many functions, each with an answer of its own."""
+    """Return functions, each of which returns its number."""
     return [lambda number=number, **kwargs: number for number in range(count)]
 
 
 def send_to_each_kind(caching: bool) -> None:
-    """Send to nobody, functions, methods, strong ones, and to many."""
+    """Send to no receivers, to functions, methods and strong receivers, and to many."""
     signal = altdispatch.Signal(use_caching=caching)
     assert signal.send(Sender) == signal.send_robust(Sender, a=1) == []
     assert not signal.has_listeners(Sender)
@@ -53,17 +53,18 @@ def send_to_each_kind(caching: bool) -> None:
     strong = make_receivers(3)[2]
     signal.connect(strong, sender=Listener, weak=False)
     for _ in range(3):
-        assert [answer for _, answer in signal.send(Sender, x=1)] == [0, 1, 2]
-        assert [answer for _, answer in signal.send(sender=Listener)] == [1, 2]
-        assert [answer for _, answer in signal.send_robust(int, **{"x": 1})] == [2]
+        assert [response for _, response in signal.send(Sender, x=1)] == [0, 1, 2]
+        assert [response for _, response in signal.send(sender=Listener)] == [1, 2]
+        responses = signal.send_robust(int, **{"x": 1})
+        assert [response for _, response in responses] == [2]
         assert signal.has_listeners(Sender)
         assert len(signal._live_receivers(Sender)[0]) == 3
     for receiver in receivers[2:]:
         signal.connect(receiver)
     many = {sys.intern(f"name{number}"): number for number in range(40)}
     for _ in range(3):
-        answers = [answer for _, answer in signal.send(Sender, **many)]
-        assert answers == [0, 1, 41, *range(2, 40)]
+        responses = [response for _, response in signal.send(Sender, **many)]
+        assert responses == [0, 1, 41, *range(2, 40)]
     assert len(signal.send(Sender, **{f"not interned {len(many)}": 1})) == 41
     del listener
     assert len(signal.send(Sender)) == 40
@@ -71,11 +72,11 @@ def send_to_each_kind(caching: bool) -> None:
     for receiver in receivers:
         signal.disconnect(receiver, sender=Sender)
         signal.disconnect(receiver)
-    assert [answer for _, answer in signal.send(Listener)] == [2]
+    assert [response for _, response in signal.send(Listener)] == [2]
 
 
 def fail_and_recover(caching: bool) -> None:
-    """Let receivers raise, and have others called after that."""
+    """Call receivers that raise, and others after them."""
 
     def fails(**kwargs: Any) -> None:
         raise ValueError("no")
@@ -92,20 +93,20 @@ def fail_and_recover(caching: bool) -> None:
         except ValueError as error:
             assert error.args == ("no",)  # noqa: PT017 - no pytest in here
         else:
-            raise AssertionError("the error was lost")
-        answers = [answer for _, answer in signal.send_robust(Sender)]
-        assert answers[::2] == ["answer", "answer"]
-        assert isinstance(answers[1], ValueError)
+            raise AssertionError("send() did not raise the receiver's error")
+        responses = [response for _, response in signal.send_robust(Sender)]
+        assert responses[::2] == ["answer", "answer"]
+        assert isinstance(responses[1], ValueError)
         try:
             signal.send(Sender, signal=1)
         except TypeError:
             pass
         else:
-            raise AssertionError("signal was given twice")
+            raise AssertionError("send() accepted signal as an argument")
 
 
 def change_while_sending(caching: bool) -> None:
-    """Let receivers connect, disconnect, drop and edit what is being sent."""
+    """Call receivers that change the receivers of the signal."""
     signal = altdispatch.Signal(use_caching=caching)
     receivers = make_receivers(5)
 
@@ -122,7 +123,7 @@ def change_while_sending(caching: bool) -> None:
     for receiver in receivers[:4]:
         signal.connect(receiver, sender=Sender)
     del receiver
-    assert [answer for _, answer in signal.send(Sender)] == [None, 0, 1, 2, 3]
+    assert [response for _, response in signal.send(Sender)] == [None, 0, 1, 2, 3]
     signal.receivers.clear()
     assert signal.send(Sender) == []
 
@@ -145,7 +146,7 @@ def connect_many(caching: bool) -> None:
 
 
 def send_asynchronously(signal: Any) -> None:
-    """Have receivers start, suspend, fail and be cancelled, of every kind of send."""
+    """Send in each way to receivers that return, wait, fail and are cancelled."""
 
     async def works(**kwargs: Any) -> int:
         return len(kwargs)
@@ -161,7 +162,7 @@ def send_asynchronously(signal: Any) -> None:
         raise asyncio.CancelledError
 
     @asgiref.sync.markcoroutinefunction
-    def gives_something_else(**kwargs: Any) -> Any:
+    def returns_an_awaitable(**kwargs: Any) -> Any:
         return asyncio.sleep(0, "else")
 
     def synchronous(**kwargs: Any) -> str:
@@ -169,37 +170,37 @@ def send_asynchronously(signal: Any) -> None:
 
     async def main() -> None:
         for _ in range(2):
-            answers = [answer for _, answer in await signal.asend(Sender, a=1)]
-            assert answers == ["called", 3, "waited", "else", 3], answers
+            responses = [response for _, response in await signal.asend(Sender, a=1)]
+            assert responses == ["called", 3, "waited", "else", 3], responses
         signal.connect(fails)
         for how in (signal.asend, signal.asend_robust):
             try:
-                answers = [answer for _, answer in await how(Sender)]
+                responses = [response for _, response in await how(Sender)]
             except KeyError as error:
                 assert error.args == ("no",)  # noqa: PT017 - no pytest in here
             else:
-                assert isinstance(answers[-1], KeyError)
+                assert isinstance(responses[-1], KeyError)
         try:
             await signal.asend(Sender, signal=1)
         except TypeError:
             pass
         else:
-            raise AssertionError("signal was given twice")
+            raise AssertionError("asend() accepted signal as an argument")
         signal.disconnect(fails)
         signal.connect(ends)
         with contextlib.suppress(asyncio.CancelledError):
-            # It's raised up to 6.0.
+            # Up to Django 6.0, it is raised.
             await signal.asend(Sender)
         signal.disconnect(ends)
 
-    others = [works, waits, gives_something_else]
+    others = [works, waits, returns_an_awaitable]
     for receiver in (synchronous, *others):
         signal.connect(receiver)
     signal.connect(works, sender=Sender)
     asyncio.run(main())
     for _ in range(2):
-        answers = [answer for _, answer in signal.send(Sender, a=1)]
-        assert answers == ["called", 3, "waited", "else", 3]
+        responses = [response for _, response in signal.send(Sender, a=1)]
+        assert responses == ["called", 3, "waited", "else", 3]
     sync_receivers, async_receivers = signal._live_receivers(int)
     assert (sync_receivers, async_receivers) == ([synchronous], others)
     del synchronous
@@ -218,14 +219,14 @@ def swap() -> None:
         for receiver in receivers:
             signal.connect(receiver)
         for _ in range(3):
-            assert [answer for _, answer in signal.send(Sender)] == [0, 1]
+            assert [response for _, response in signal.send(Sender)] == [0, 1]
     finally:
         altdispatch.uninstall()
-    assert [answer for _, answer in signal.send(Sender)] == [0, 1]
+    assert [response for _, response in signal.send(Sender)] == [0, 1]
 
 
 def exercise() -> None:
-    """Do all of it, with signals of both kinds."""
+    """Use signals without and with caching in each way."""
     for caching in (False, True):
         send_to_each_kind(caching)
         fail_and_recover(caching)
@@ -235,8 +236,8 @@ def exercise() -> None:
 
 
 def exercise_monitored() -> None:
-    """Do that while everything is counted and timed, and a subscriber told of it."""
-    # What is left of earlier signals goes with them.
+    """Run the exercises with monitoring enabled and a subscriber."""
+    # Forget the counts of earlier signals.
     monitoring.reset()
     monitoring.enable()
     with monitoring.subscribe(id, slower_than=0):
@@ -246,6 +247,6 @@ def exercise_monitored() -> None:
 
 
 def exercise_asynchronously(signal_class: type) -> None:
-    """Do what there is of that with signals of both kinds."""
+    """Send asynchronously with signals without and with caching."""
     for caching in (False, True):
         send_asynchronously(signal_class(use_caching=caching))

@@ -1,14 +1,15 @@
-"""The implementations of the dispatcher that are present."""
+"""The implementations of the dispatcher that can be tested."""
 
 import sys
 
 from altdispatch import implementations
 
-#: Whether objects go with their last reference, and it can be told if there are others.
+#: Whether the interpreter counts references: then objects die at once, and the
+#: dispatcher can tell whether a list is shared.
 COUNTS_REFERENCES = hasattr(sys, "getrefcount")
 
-#: By name. Every test that takes the fixture ``Signal`` or ``swapped``, or compares by
-#: ``assert_same``, runs once with each of them.
+#: By name. A test with the fixture ``Signal``, ``swapped`` or ``assert_same`` runs with
+#: each.
 IMPLEMENTATIONS = {
     each.name: each
     for each in (

@@ -1,9 +1,9 @@
-"""Count references over each operation of the public interface: ``make sanitize``.
+"""Find reference leaks in the public interface: ``make sanitize`` runs this.
 
     python3.14-dbg tests/leaks.py [OPERATION...]
 
-It takes a debug build of Python, which counts all references that there are. An
-operation leaks if each time leaves more of them. Exit status: 0 if none does.
+It needs a debug build of Python, which counts all references. An operation leaks if
+the count keeps growing when it is repeated. Exit status: 0 if no operation leaks.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from django.conf import settings
 import altdispatch
 from altdispatch import listing, utils
 
-# How often each is done in a round. It leaks if it leaves a reference every other time.
+# Repetitions in a round. A leak of one reference in every second is detected.
 TIMES = 20
-# How many rounds may leave so many: caches fill in the first ones.
+# Caches grow in the first rounds; a leak grows in all of them.
 MOST_ROUNDS = 30
 
 Make = Callable[..., Any]
@@ -59,7 +59,7 @@ class Listener:
 
 
 class Fails:
-    """A sender that can't be compared, with that hash."""
+    """A sender with Sender's hash whose comparison fails."""
 
     def __hash__(self) -> int:
         return hash(Sender)
@@ -98,7 +98,7 @@ async def be_cancelled(**kwargs: Any) -> None:
 
 
 def expect(errors: Any, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
-    """Call something that has to raise."""
+    """Call a function that must raise one of the errors."""
     try:
         function(*args, **kw)
     except errors:
@@ -123,12 +123,12 @@ def connect_and_disconnect(make: Make) -> None:
 
 
 @operation
-def connect_what_is_refused(make: Make) -> None:
+def connect_invalid_receivers(make: Make) -> None:
     signal = make()
     settings.DEBUG = True
     try:
         expect(TypeError, signal.connect, 5)
-        # Django remembers parameters of functions: not a new one each time.
+        # Django caches the parameters of functions, so use the same function.
         expect(ValueError, signal.connect, takes_no_keywords)
     finally:
         settings.DEBUG = False
@@ -155,7 +155,7 @@ def send(make: Make) -> None:
 
 
 @operation
-def send_in_a_wrong_way(make: Make) -> None:
+def send_with_wrong_arguments(make: Make) -> None:
     signal = make()
     signal.connect(receive)
     for method in (signal.send, signal.send_robust):
@@ -180,7 +180,7 @@ def send_and_fail(make: Make) -> None:
 
 
 @operation
-def send_from_what_cannot_be_a_key(make: Make) -> None:
+def send_from_invalid_cache_keys(make: Make) -> None:
     signal = make()
     signal.connect(receive)
     signal.connect(receive, sender=Sender)
@@ -192,7 +192,7 @@ def send_from_what_cannot_be_a_key(make: Make) -> None:
 
 
 @operation
-def die(make: Make) -> None:
+def drop_receivers_and_senders(make: Make) -> None:
     signal = make()
     for _ in range(3):
         listener, sender = Listener(), Sender()
@@ -209,7 +209,7 @@ def die(make: Make) -> None:
 
 @operation
 def finalize(make: Make) -> None:
-    """Receivers and senders whose end sends, connects and disconnects."""
+    """The finalizers of receivers and senders send, connect and disconnect."""
     signal = make()
 
     class Ends(Listener):
@@ -230,7 +230,7 @@ def finalize(make: Make) -> None:
                 del ends
             signal.send(sender)
             signal.disconnect(sender=sender, dispatch_uid=1)
-            # Not before: disconnect() would let it end while it has the lock.
+            # Earlier, disconnect() would run the finalizer while it holds the lock.
             ends = None
             signal.disconnect(receive)
 
@@ -280,13 +280,13 @@ def edit(make: Make) -> None:
 
 
 @operation
-def replace_methods(make: Make) -> None:
+def patch_live_receivers(make: Make) -> None:
     signal = make()
     signal.connect(receive)
-    kept: list[Any] = [receive]
+    shared: list[Any] = [receive]
     for found in (
         ([receive], []),
-        (kept, []),
+        (shared, []),
         ((receive,), ()),
         ([], [receive_async]),
         ([fail], [receive_async]),
@@ -305,7 +305,7 @@ def replace_methods(make: Make) -> None:
 
 
 @operation
-def copy_it(make: Make) -> None:
+def copy_signal(make: Make) -> None:
     signal = make()
     signal.connect(receive)
     signal.send(Sender)
@@ -374,7 +374,7 @@ def use_helpers(make: Make) -> None:
 
 
 @operation
-def look(make: Make) -> None:
+def list_and_show_status(make: Make) -> None:
     signal = make()
     signal.connect(receive)
     assert listing.list_repeated() == []
@@ -397,13 +397,13 @@ def swap(make: Make) -> None:
 
 
 def makers() -> dict[str, Make]:
-    """Return how to make signals of each kind, by its name."""
+    """Return functions that make a signal of each kind, by its name."""
     return {
         f"{kind}, caching" if caching else kind: lambda cls=cls, caching=caching: cls(
             use_caching=caching
         )
         for kind, cls in [
-            ("ours", altdispatch.Signal),
+            ("altdispatch's", altdispatch.Signal),
             ("Django's", django.dispatch.Signal),
         ]
         for caching in (False, True)
@@ -411,9 +411,9 @@ def makers() -> dict[str, Make]:
 
 
 def growth(function: Callable[[Make], Any], make: Make) -> int:
-    """Return how many references the last round left; 0 after two that left few.
+    """Return the growth of the last round, 0 after two rounds with little growth.
 
-    One alone can have been the end of a thread that an earlier round had started.
+    One quiet round isn't enough: a thread of an earlier round may have ended in it.
     """
     before = after = sys.gettotalrefcount()
     quiet = 0
@@ -422,7 +422,7 @@ def growth(function: Callable[[Make], Any], make: Make) -> int:
         for _ in range(TIMES):
             function(make)
         gc.collect()
-        # It has names of attributes, of classes that are long gone.
+        # The cache keeps names of attributes, with the classes they were found on.
         sys._clear_internal_caches()
         after = sys.gettotalrefcount()
         quiet = quiet + 1 if after - before < TIMES // 2 else 0
@@ -433,11 +433,11 @@ def growth(function: Callable[[Make], Any], make: Make) -> int:
 
 def main(names: list[str]) -> int:
     if not hasattr(sys, "gettotalrefcount"):
-        sys.exit("This takes a debug build of Python, as Debian's python3.14-dbg.")
+        sys.exit("This needs a debug build of Python, such as Debian's python3.14-dbg.")
     settings.configure()
     django.setup()
     logging.disable()
-    # Coroutines that stock Django doesn't await either, where a send fails.
+    # Stock Django doesn't await these coroutines either if a send fails.
     warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
     leaks = 0
     for swapped in (False, True):

@@ -1,15 +1,16 @@
-"""Run what uses a database on PostgreSQL: ``make postgresql``.
+"""Run the tests that use a database on PostgreSQL: ``make postgresql`` runs this.
 
     python tests/postgresql.py [system] [django]
 
 ``system``
-    The tests of the system that use a database, those of ``test_postgresql.py`` among
-    them. None of them may be skipped.
+    Run the tests in tests/system that use a database, ``test_postgresql.py`` among
+    them. None may be skipped.
 ``django``
-    Django's own tests of what sends signals, stock and swapped: ``django_suite.py``.
+    Run Django's own tests of the parts that send signals, stock and swapped, with
+    ``django_suite.py``.
 
-Without arguments, both. The server is one of our own, in a temporary folder and on a
-socket there, and is gone at the end. Exit status: 0 if all is as it has to be.
+Without arguments, run both. They start a temporary server, whose data and socket are in
+a temporary folder. Exit status: 0 if all tests passed.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from xml.etree import ElementTree
 import django
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where Debian has the server's programs, which aren't on PATH there.
+# Debian installs the server's programs here, outside of PATH.
 DEBIAN = "/usr/lib/postgresql/15/bin"
-# Nothing in it has to outlive the machine.
+# The data needn't survive a crash.
 CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
@@ -54,7 +55,7 @@ TESTS = [
     "tests/system/test_postgresql.py",
     "tests/system/test_request_threads.py",
 ]
-# Of what sends signals or receives them, and has to do with a database.
+# Django's tests that send or receive signals and use a database.
 LABELS = [
     "asgi",
     "async",
@@ -82,12 +83,12 @@ LABELS = [
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line asks for; return the exit status."""
+    """Run the checks named on the command line; return the exit status."""
     unknown = set(arguments) - set(CHECKS)
     if unknown:
-        sys.exit(f"there is no {', '.join(sorted(unknown))}: {', '.join(CHECKS)}")
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CHECKS)}")
     for ending in (signal.SIGHUP, signal.SIGTERM):
-        # So that the server is stopped then, too.
+        # Exit normally on these signals, so that the server is stopped.
         signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     failed = []
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as variables:
@@ -101,14 +102,14 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a server in an empty folder; give the environment in which it is found."""
+    """Run a server in an empty folder; return the variables to connect to it."""
     found = shutil.which("pg_ctl", path=f"{DEBIAN}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        sys.exit("There is no PostgreSQL here: install Debian's postgresql-15.")
+        sys.exit("PostgreSQL is not installed: install Debian's postgresql-15.")
     data, log = folder / "data", folder / "log"
     account: dict[str, Any] = {}
     if os.geteuid() == 0:
-        # It refuses to run as root.
+        # PostgreSQL refuses to run as root.
         nobody = pwd.getpwnam("nobody")
         account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
@@ -134,7 +135,7 @@ def serve(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def check_system(folder: Path, variables: dict[str, str]) -> bool:
-    """Run the tests of the system; return whether they all passed."""
+    """Run the tests in tests/system; return whether all passed without skips."""
     report = folder / "report.xml"
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-q"]
     status = subprocess.call(
@@ -149,7 +150,7 @@ def check_system(folder: Path, variables: dict[str, str]) -> bool:
 
 
 def check_django(folder: Path, variables: dict[str, str]) -> bool:
-    """Run Django's tests on both sides; return whether they agree."""
+    """Run Django's tests on both sides; return whether the results are equal."""
     command = [sys.executable, "tests/django_suite.py", "--postgresql", "--django"]
     return not subprocess.call(
         [*command, django.get_version(), *LABELS], cwd=ROOT, env=variables

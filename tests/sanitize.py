@@ -1,20 +1,19 @@
-"""Run the extension under what finds memory that is used wrongly: ``make sanitize``.
+"""Check the extension for memory errors: ``make sanitize`` runs this.
 
     python tests/sanitize.py [address] [undefined] [memcheck] [debug]
 
 ``address``, ``undefined``
-    The tests with the extension built for that sanitizer of gcc, with every check that
-    it has.
+    Run the tests with the extension built for that sanitizer of gcc.
 ``memcheck``
-    Valgrind, on ``tests/exercise.py``. Errors are those with the extension's code in
-    their stack.
+    Run ``tests/exercise.py`` under valgrind. Only errors with the extension's code in
+    their stack count.
 ``debug``
-    The tests with Python's own checks of memory, ``PYTHONMALLOC=debug`` and ``-X dev``.
-    With a debug build of Python, ``make sanitize ARGS=debug PYTHON=python3.14-dbg``,
-    also with its assertions and ``leaks.py``, which counts references.
+    Run the tests with Python's memory checks, ``PYTHONMALLOC=debug`` and ``-X dev``.
+    On a debug build of Python, ``make sanitize ARGS=debug PYTHON=python3.14-dbg``, also
+    with Python's assertions, and with ``leaks.py``, which counts references.
 
-Without arguments, all of them, one after the other. Each has an extension of its own,
-in a copy of the package. Exit status: 0 if nothing was found.
+Without arguments, run all of them. Each builds the extension in a copy of the package.
+Exit status: 0 if no errors were found.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = "-Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer"
-# What runs for hours so slowly, and is about processes that are started anew, isn't for
-# this: the compiled code is reached by these.
+# These reach the compiled code. The other tests start processes, and would run for
+# hours.
 TESTS = [
     "tests/contract",
     "tests/test_state_machine.py",
@@ -43,22 +42,22 @@ TESTS = [
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line asks for; return the exit status."""
+    """Run the checks named on the command line; return the exit status."""
     unknown = set(arguments) - set(CHECKS)
     if unknown:
-        sys.exit(f"there is no {', '.join(sorted(unknown))}: {', '.join(CHECKS)}")
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CHECKS)}")
     failed = []
     for name in arguments or CHECKS:
         print(f"== {name}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             if not CHECKS[name](Path(folder)):
                 failed.append(name)
-    print(f"failed: {', '.join(failed)}" if failed else "nothing found")
+    print(f"failed: {', '.join(failed)}" if failed else "no errors found")
     return bool(failed)
 
 
 def build(folder: Path, flags: str) -> Path:
-    """Copy the tree into ``folder`` and build its extension; return the copy."""
+    """Copy the clone into ``folder`` and build its extension; return the copy."""
     copy = folder / "altdispatch"
     skipped = shutil.ignore_patterns(
         *(".*", "build", "dist", "*.so", "_build", "__pycache__", "*.egg-info")
@@ -92,28 +91,28 @@ def run_sanitized(folder: Path, sanitizer: str, environment: dict[str, str]) -> 
 
 
 def find_library(name: str) -> str:
-    """Return the path of a library of gcc's."""
+    """Return the path of one of gcc's libraries."""
     command = ["gcc", f"-print-file-name={name}"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def check_addresses(folder: Path) -> bool:
-    """Look for memory that is used after it was freed, and outside its bounds.
+    """Detect uses of freed memory, and accesses outside its bounds.
 
-    Leaks aren't asked for: the interpreter leaves memory when it ends. Those of the
-    extension are found by tests/test_memory.py.
+    Leaks aren't checked, as the interpreter frees little when it ends.
+    tests/test_memory.py checks the extension's.
     """
     environment = {
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1",
         "LD_PRELOAD": find_library("libasan.so"),
-        # Every object is one for the sanitizer.
+        # The sanitizer must see the allocation of every object.
         "PYTHONMALLOC": "malloc",
     }
     return run_sanitized(folder, "address", environment)
 
 
 def check_undefined(folder: Path) -> bool:
-    """Look for what C leaves undefined."""
+    """Detect undefined behaviour of C."""
     environment = {
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         "LD_PRELOAD": find_library("libubsan.so"),
@@ -122,7 +121,7 @@ def check_undefined(folder: Path) -> bool:
 
 
 def check_memory(folder: Path) -> bool:
-    """Run the exercise under valgrind."""
+    """Run ``tests/exercise.py`` under valgrind."""
     copy = build(folder, FLAGS)
     report = folder / "memcheck.xml"
     command = [
@@ -151,7 +150,7 @@ def check_memory(folder: Path) -> bool:
     errors = [
         error
         for error in ElementTree.parse(report).iter("error")
-        # The interpreter leaves memory when it ends; see check_addresses().
+        # The interpreter frees little when it ends; see check_addresses().
         if not error.findtext("kind", "").startswith("Leak_")
         and any("_speedups" in (place.text or "") for place in error.iter("obj"))
     ]
@@ -161,7 +160,7 @@ def check_memory(folder: Path) -> bool:
 
 
 def check_debug(folder: Path) -> bool:
-    """Run the tests with Python's own checks, and those of its macros."""
+    """Run the tests with Python's memory checks and the assertions of its macros."""
     return run_tests(build(folder, f"{FLAGS} -UNDEBUG"), {"PYTHONMALLOC": "debug"})
 
 

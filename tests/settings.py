@@ -1,9 +1,9 @@
-"""The settings of all tests that don't bring a project of their own.
+"""Settings of all tests without a project of their own.
 
-altdispatch isn't among the apps: the tests swap and unswap, and compare.
+altdispatch isn't in INSTALLED_APPS: the tests swap and unswap the dispatcher.
 
-ALTDISPATCH_DATABASE in the environment is "sqlite3", unless it is "postgresql": then
-the server is the one that libpq's own variables name, such as PGHOST and PGUSER.
+The environment variable ALTDISPATCH_DATABASE is "sqlite3" by default. With
+"postgresql", libpq's variables such as PGHOST and PGUSER name the server.
 """
 
 import os

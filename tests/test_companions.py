@@ -1,6 +1,6 @@
-"""The comparison that ``make companions`` makes can fail, whatever is wrong.
+"""Test that ``make companions`` finds differences and failures.
 
-Only the companion that needs no other package is driven here.
+The tests run the one companion that needs no other package.
 """
 
 import os
@@ -14,7 +14,7 @@ from .companions._companion import names, read
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Imported at the start of every process that has it on its path.
+# Python imports this module at the start of each process.
 BACKWARDS = """
 from altdispatch import Signal
 
@@ -29,7 +29,7 @@ FAILING = """
 from altdispatch import Signal
 
 def fail(self, sender):
-    raise RuntimeError("no receivers today")
+    raise RuntimeError("broken look-up")
 
 Signal._live_receivers = fail
 """
@@ -37,7 +37,7 @@ Signal._live_receivers = fail
 
 @pytest.fixture
 def run(tmp_path):
-    """Drive the companion with a module that breaks the dispatcher."""
+    """Return a function that runs the companion with a broken dispatcher."""
 
     def run(broken=""):
         (tmp_path / "sitecustomize.py").write_text(broken)
@@ -71,14 +71,14 @@ def test_another_order_is_a_difference(run):
     assert "+++ plugin_signal, python" in process.stderr
 
 
-def test_what_fails_is_not_the_same(run):
+def test_a_failure_is_reported(run):
     process = run(FAILING)
     assert process.returncode == 1
     assert "python: fails\n" in process.stdout
     assert "same" not in process.stdout
-    assert "RuntimeError: no receivers today" in process.stderr
+    assert "RuntimeError: broken look-up" in process.stderr
 
 
 @pytest.mark.parametrize("name", names())
-def test_each_is_swapped(name):
+def test_each_project_has_altdispatch(name):
     assert "altdispatch" in read(name).settings["INSTALLED_APPS"]

@@ -1,4 +1,4 @@
-"""The test that kills processes, scaled down; and it can fail."""
+"""Run the test that kills processes on a small scale, and check that it can fail."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name == "pypy",
-    reason="its sqlite3 can't commit while a cursor of Django's isn't collected",
+    reason="on PyPy, sqlite3 can't commit until Django's cursors are collected",
 )
 
-# Imported at the start of every process that has it on its path.
+# Python imports this module at the start of each process.
 LOSES_A_TASK = """
 import altdispatch.tasks
 
@@ -43,7 +43,7 @@ altdispatch.tasks.TaskReceiver.receive = receive_more
 
 @pytest.fixture
 def run(tmp_path):
-    """Run the test with a module that breaks what it tests."""
+    """Return a function that runs the test with a broken altdispatch.tasks."""
 
     def run(broken=""):
         (tmp_path / "sitecustomize.py").write_text(broken)
@@ -68,13 +68,13 @@ def test_each_committed_order_has_a_task(run):
     assert " | 108 | 0 | 0 | 0 | " in process.stdout
 
 
-def test_a_lost_task_is_found(run):
+def test_lost_task_is_detected(run):
     process = run(LOSES_A_TASK)
     assert process.returncode == 1
     assert "without=1, doubled=0, rolled_back=0" in process.stderr
 
 
-def test_a_task_without_data_is_found(run):
+def test_task_of_a_rolled_back_order_is_detected(run):
     process = run(QUEUES_FOR_A_ROLLED_BACK_ORDER)
     assert process.returncode == 1
     assert "without=0, doubled=0, rolled_back=1" in process.stderr

@@ -1,6 +1,7 @@
-"""Programs that PyInstaller has frozen, and applications of uWSGI.
+"""Test programs frozen by PyInstaller, and applications of uWSGI.
 
-``make deployment`` installs both. Where one isn't installed, its tests are skipped.
+``make deployment`` installs both. The tests of a package that isn't installed are
+skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import altdispatch
 from .conftest import ROOT
 from .implementations import IMPLEMENTATIONS
 
-# altdispatch is imported by a program that uses its helpers, too.
+# The program imports altdispatch itself, as programs do that use its helpers.
 PROGRAM = """
 import sys
 
@@ -37,7 +38,7 @@ import altdispatch.utils
 settings.configure(INSTALLED_APPS=["altdispatch"])
 execute_from_command_line(sys.argv)
 """
-# Sends a signal of Django's for each request.
+# Each request sends one of Django's signals.
 APPLICATION = """
 import json
 
@@ -56,9 +57,9 @@ request_started.connect(receiver)
 
 def application(environ, start_response):
     start_response("200 OK", [])
-    (answer,) = [got for _, got in request_started.send(None) if got]
-    now = altdispatch.status()
-    return [json.dumps([answer, now.implementation, now.reason]).encode()]
+    (answer,) = [response for _, response in request_started.send(None) if response]
+    status = altdispatch.status()
+    return [json.dumps([answer, status.implementation, status.reason]).encode()]
 """
 
 with_pyinstaller = pytest.mark.skipif(
@@ -68,17 +69,17 @@ with_pyinstaller = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that PyInstaller has frozen, knowing of altdispatch by its hook."""
+    """Return a program frozen by PyInstaller, which finds altdispatch's hook."""
     folder = tmp_path_factory.mktemp("frozen")
     (folder / "program.py").write_text(PROGRAM)
     subprocess.run(
         [
             *(sys.executable, "-m", "PyInstaller", "--noconfirm", "program.py"),
-            # PyInstaller doesn't know of editable installations.
+            # PyInstaller doesn't find editable installations.
             *("--paths", Path(altdispatch.__file__).parent.parent),
         ],
         cwd=folder,
-        # What is only deprecated in PyInstaller is not our error.
+        # Ignore deprecation warnings about PyInstaller's own code.
         env={**os.environ, "PYTHONWARNINGS": "", "DJANGO_SETTINGS_MODULE": ""},
         check=True,
         timeout=600,
@@ -97,7 +98,7 @@ def test_frozen_program(frozen, implementation):
     assert status["installed"] is status["known"] is True
     assert status["implementation"] == implementation
     assert run("check", "--fail-level", "WARNING").returncode == 0
-    # The program itself would be run in the place of an interpreter.
+    # `profile` needs an interpreter, and sys.executable is the program itself.
     profile = run("altdispatch", "profile", "--url", "/")
     assert profile.returncode == 1
     assert "no interpreter" in profile.stderr
@@ -105,7 +106,7 @@ def test_frozen_program(frozen, implementation):
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """The address of a uWSGI that has two applications, /one and /two."""
+    """Return the address of a uWSGI server with two applications, /one and /two."""
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text(APPLICATION)
     with socket.socket() as free:
@@ -128,12 +129,12 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def get(url: str) -> Any:
-    """Return what is answered, as soon as the server is up."""
+    """Wait for the server and return its response."""
     end = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(url, timeout=60) as response:
+                return json.load(response)
         except urllib.error.URLError:
             if time.monotonic() > end:
                 raise
@@ -145,7 +146,7 @@ def get(url: str) -> Any:
 )
 @pytest.mark.skipif("c" not in IMPLEMENTATIONS, reason="the extension isn't built")
 def test_applications_of_uwsgi(served):
-    """The second one's interpreter dispatches in Python, and says why."""
+    """The second application's interpreter uses Python, and says why."""
     assert get(f"{served}/one") == ["called", "c", "the extension is there"]
     answer, implementation, reason = get(f"{served}/two")
     assert (answer, implementation) == ("called", "python")

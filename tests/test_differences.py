@@ -1,7 +1,7 @@
-"""What a program can tell: every known difference between stock and swapped.
+"""Test every known difference that a program can observe.
 
-Each test shows one, first as it is on stock Django. docs/explanation/differences.rst
-gives the reasons and names the tests.
+Each test first shows what stock Django does. docs/explanation/differences.rst gives the
+reasons and names the tests.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from altdispatch.together import CAN_START_EARLY
 from .implementations import COUNTS_REFERENCES
 
 needs_counts = pytest.mark.skipif(
-    not COUNTS_REFERENCES, reason="it can't be told whether others have the list"
+    not COUNTS_REFERENCES, reason="PyPy can't tell whether the list is shared"
 )
 STOCK_FILE = django.dispatch.dispatcher.__file__
 OUR_FILE = altdispatch.dispatcher.__file__
@@ -46,7 +46,7 @@ Outcomes = tuple[Any, Any]
 
 @pytest.fixture
 def outcomes(implementation: str) -> Callable[[Callable[[], Any]], Outcomes]:
-    """What a scenario returns on stock Django and what it returns swapped."""
+    """Run a scenario on stock Django and swapped, and return both results."""
 
     def run_both(scenario: Callable[[], Any]) -> Outcomes:
         stock = scenario()
@@ -77,7 +77,7 @@ def fail(**kwargs):
 
 
 def frames_below(function):
-    """Return the (file, function) of each frame from here to that of ``function``."""
+    """Return the file and function of each frame between here and ``function``."""
     frame = sys._getframe(1)
     frames = []
     while frame.f_code is not function.__code__:
@@ -139,7 +139,7 @@ def test_a_receivers_property_is_read_more_often(outcomes):
 
 
 def connect_many(signal, receiver=None):
-    """Connect so many receivers that the signal gets an index of them."""
+    """Connect enough receivers for the signal to build an index."""
     senders = [type(f"Sender{number}", (), {}) for number in range(200)]
     for sender in senders:
         signal.connect(receiver or receive, sender=sender)
@@ -179,7 +179,7 @@ def test_a_list_that_is_held_keeps_its_type_after_uninstall(swapped):
     assert type(receivers) is Receivers
 
 
-# Edits that the list cannot see
+# Edits the list cannot see
 
 
 @needs_counts
@@ -191,7 +191,7 @@ def test_an_edit_by_an_unbound_list_method_is_not_noticed(outcomes):
         other.connect(fail, sender=Sender)
         list.__setitem__(signal.receivers, 0, other.receivers[0])
         seen = [receiver for receiver, _ in signal.send_robust(Sender)]
-        # But one that changes the length is.
+        # An edit that changes the length is noticed.
         list.extend(signal.receivers, other.receivers)
         signal.sender_receivers_cache.clear()
         noticed = [receiver for receiver, _ in signal.send_robust(Sender)]
@@ -212,7 +212,7 @@ def test_entries_that_c_code_has_moved_are_found(outcomes):
         senders = connect_many(signal) + connect_many(signal) + connect_many(signal)
         for uid in "ab":
             signal.connect(fail, sender=Sender, dispatch_uid=uid)
-        # As heapq and other code in C does.
+        # heapq and other C code call list's methods this way.
         list.reverse(signal.receivers)
         seen = [receiver for receiver, _ in signal.send_robust(Sender)]
         return seen, len(senders)
@@ -221,7 +221,7 @@ def test_entries_that_c_code_has_moved_are_found(outcomes):
 
 
 def test_a_new_list_is_always_noticed(outcomes):
-    """What to do after such an edit."""
+    """Assigning a new list is the workaround after such an edit."""
 
     def scenario():
         signal = Signal()
@@ -233,7 +233,7 @@ def test_a_new_list_is_always_noticed(outcomes):
     assert outcomes(scenario) == ([], [])
 
 
-# What a compiled method has not
+# Compiled methods leave no stack frame
 
 
 def test_a_compiled_send_may_have_no_frame(outcomes, implementation):
@@ -398,7 +398,7 @@ def test_a_profiler_sees_other_calls(outcomes, implementation):
 # When asynchronous receivers start
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_asynchronous_receivers_start_at_once(outcomes):
     def scenario():
         notes = []
@@ -426,7 +426,7 @@ def test_asynchronous_receivers_start_at_once(outcomes):
     )
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_the_next_sends_to_a_receiver_that_waited(outcomes):
     def scenario():
         starts = []
@@ -450,7 +450,7 @@ def test_the_next_sends_to_a_receiver_that_waited(outcomes):
     assert outcomes(scenario) == ([1] * 53, [0] + [1] * 50 + [0] + [1])
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_a_receiver_that_takes_back_a_cancellation(outcomes):
     def scenario():
         async def cancels(sender, **kwargs):
@@ -470,14 +470,14 @@ def test_a_receiver_that_takes_back_a_cancellation(outcomes):
 
     stock, ours = outcomes(scenario)
     assert stock is asyncio.CancelledError
-    # Up to Python 3.12, the sender stays cancelled.
+    # Up to Python 3.12, uncancel() doesn't take back the pending cancellation.
     if sys.version_info < (3, 13):
         assert ours is asyncio.CancelledError
     else:
         assert [answer for _, answer in ours] == ["answer"]
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_a_first_step_runs_on_the_stack_of_its_sender(outcomes):
     def scenario():
         def go_down(levels):
@@ -503,7 +503,7 @@ def test_a_first_step_runs_on_the_stack_of_its_sender(outcomes):
         logging.disable(logging.NOTSET)
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_tasks_look_different(outcomes, implementation):
     def scenario():
         seen = []
@@ -540,7 +540,7 @@ def test_tasks_look_different(outcomes, implementation):
     )
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_a_receiver_that_raises_stop_iteration(outcomes):
     def scenario():
         @markcoroutinefunction
@@ -559,7 +559,7 @@ def test_a_receiver_that_raises_stop_iteration(outcomes):
     )
 
 
-@pytest.mark.skipif(not CAN_START_EARLY, reason="receivers start by the loop")
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
 def test_a_receiver_that_cancels_its_sender(outcomes):
     def scenario():
         notes = []
@@ -609,7 +609,7 @@ def test_an_asgi_request_starts_its_thread_later(outcomes):
     assert outcomes(scenario) == (1, 0)
 
 
-# Names in django.dispatch.dispatcher
+# Names in Django's module
 
 
 def test_some_names_of_the_module_can_not_be_replaced(outcomes):
@@ -636,7 +636,7 @@ def test_patched_methods_of_weak_references(outcomes):
     assert outcomes(scenario) == (2, 0)
 
 
-# While monitoring is on.
+# While monitoring is on
 
 
 def test_coroutines_are_wrapped_while_monitoring(outcomes):
@@ -651,13 +651,13 @@ def test_coroutines_are_wrapped_while_monitoring(outcomes):
         return name
 
     stock, swapped = outcomes(scenario)
-    # That of the task, which is in Python on PyPy.
+    # The frame is the task's; on PyPy, tasks are written in Python.
     assert stock in ("run", "_run", "__step")
     assert swapped == "_watch"
 
 
 @pytest.mark.skipif(
-    not COUNTS_REFERENCES, reason="PyPy warns at a time of its own, in another test"
+    not COUNTS_REFERENCES, reason="PyPy warns later, during another test"
 )
 def test_receivers_that_can_not_start_warn_twice_while_monitoring(outcomes):
     async def receiver(**kwargs):
@@ -719,13 +719,13 @@ def test_a_limit_that_hits_a_subscriber(outcomes):
             with monitoring.subscribe(lambda call: time.sleep(1), slower_than=0):
                 os_signal.setitimer(os_signal.ITIMER_REAL, 0.2)
                 signal.send(Sender)
-            # There's none of Django's.
+            # Stock Django calls no subscriber, so the limit hits here.
             time.sleep(1)
         except Limit:
-            return "came out"
+            return "raised"
         finally:
             os_signal.setitimer(os_signal.ITIMER_REAL, 0)
             os_signal.signal(os_signal.SIGALRM, before)
-        return "was logged"
+        return "logged"
 
-    assert outcomes(scenario) == ("came out", "was logged")
+    assert outcomes(scenario) == ("raised", "logged")

@@ -1,6 +1,6 @@
-"""What ``make django-suite`` calls a difference, and what it refuses to compare.
+"""Test how ``make django-suite`` compares runs, and which runs it rejects.
 
-No suite of Django's is run here. The runs are made up, or are of the tests below.
+No test runs Django's suite: the runs are made up, or are of the tests below.
 """
 
 import copy
@@ -35,7 +35,7 @@ def outcome(test, kind="ok", subtest="", detail="", line=""):
 
 
 def made_up_run(side, *outcomes):
-    """Return what the recorder would write of a run with these outcomes."""
+    """Return what the recorder would write about a run with these outcomes."""
     outcomes = outcomes or (
         outcome("a.T.test_ok"),
         outcome("a.T.test_bad", "failed", "", "builtins.AssertionError", "one"),
@@ -65,7 +65,7 @@ def made_up_run(side, *outcomes):
 
 @pytest.fixture
 def runs():
-    """Two made-up runs with the same results."""
+    """Return two made-up runs with the same results."""
     return {side: made_up_run(side) for side in suite.SIDES}
 
 
@@ -73,7 +73,7 @@ def compare(runs):
     return suite.differences(suite.without_changing_names(runs))
 
 
-# Comparing
+# Compare runs
 
 
 def test_equal_runs_do_not_differ(runs):
@@ -187,7 +187,7 @@ def test_only_failures_of_both_sides_are_common(runs):
     ]
 
 
-# What is no proof
+# Reject runs
 
 
 def objections(side, run, status=1):
@@ -209,11 +209,11 @@ def test_a_whole_run_is_accepted(runs):
         ({"outcomes": []}, "no test ran"),
         ({"collected": []}, "no test ran"),
         ({"dispatcher": "unclear"}, "its dispatcher was unclear"),
-        ({"dispatchers": {}}, "3 tests ran, the dispatcher was looked at after {}"),
+        ({"dispatchers": {}}, "3 tests ran, the dispatcher was checked after {}"),
         ({"left_alone": ["send"]}, "patched by others: ['send']"),
     ],
 )
-def test_a_run_is_refused(runs, side, change, expected):
+def test_a_run_is_rejected(runs, side, change, expected):
     (reason,) = objections(side, runs[side] | change)
     assert expected in reason
 
@@ -221,30 +221,30 @@ def test_a_run_is_refused(runs, side, change, expected):
 @pytest.mark.parametrize(
     ("side", "other"), [tuple(suite.SIDES), tuple(suite.SIDES)[::-1]]
 )
-def test_a_run_on_the_other_dispatcher_is_refused(runs, side, other):
+def test_a_run_on_the_other_dispatcher_is_rejected(runs, side, other):
     assert any(
         "its dispatcher was" in reason for reason in objections(side, runs[other])
     )
 
 
-def test_one_test_on_the_other_dispatcher_is_refused(runs):
+def test_one_test_on_the_other_dispatcher_is_rejected(runs):
     run = runs["swapped"] | {"dispatchers": {"swapped": 50, "stock": 1}}
     (reason,) = objections("swapped", run)
     assert "'stock': 1" in reason
 
 
 @pytest.mark.parametrize("status", [0, 2, -11])
-def test_an_exit_status_that_contradicts_the_outcomes_is_refused(runs, status):
+def test_an_exit_status_that_contradicts_the_outcomes_is_rejected(runs, status):
     (reason,) = objections("stock", runs["stock"], status)
     assert f"exit status is {status}" in reason
 
 
-def test_a_run_that_only_skips_is_refused():
+def test_a_run_that_only_skips_is_rejected():
     run = made_up_run("stock", outcome("a.T.test", "skipped", "", "no database"))
     assert objections("stock", run, 0) == ["no test ran"]
 
 
-def test_a_run_that_cannot_load_a_test_is_refused():
+def test_a_run_that_cannot_load_a_test_is_rejected():
     name = suite.LOAD_FAILURE + "nosuch"
     run = made_up_run(
         "stock", outcome("a.T.test"), outcome(name, "error", "", "E", "ImportError: x")
@@ -252,7 +252,7 @@ def test_a_run_that_cannot_load_a_test_is_refused():
     assert objections("stock", run) == [f"{name} did not load: ImportError: x"]
 
 
-# Reporting
+# Report the result
 
 
 def test_the_table_counts_each_kind_on_each_side(runs):
@@ -271,7 +271,7 @@ def test_the_table_counts_each_kind_on_each_side(runs):
     ]
 
 
-def test_the_report_says_what_differs_and_what_fails_on_both_sides(runs):
+def test_report_contents(runs):
     runs["swapped"]["outcomes"][0].update(kind="error", detail="E", line="E: why")
     runs["swapped"]["outcomes"][1]["line"] = "two"
     place = suite.Place(None, None, None, ["pylibmc"])
@@ -283,7 +283,7 @@ def test_the_report_says_what_differs_and_what_fails_on_both_sides(runs):
     assert text.endswith("a.T.test_bad: failed\n    one\n    two")
 
 
-def test_the_summary_lists_no_more_than_a_few_differences(runs):
+def test_the_summary_lists_only_some_differences(runs):
     for number in range(15):
         runs["stock"]["outcomes"].append(outcome(f"b.T.test_{number:02}"))
     lines = list(suite.verdict(runs))
@@ -291,12 +291,12 @@ def test_the_summary_lists_no_more_than_a_few_differences(runs):
     assert lines[-2:] == ["  b.T.test_09", "  and 5 more"]
 
 
-# The exit status
+# Exit status
 
 
 @pytest.fixture
 def command(monkeypatch, tmp_path, runs):
-    """Return a function that runs the command line with the made-up runs."""
+    """Return a function that runs the command line with made-up runs."""
     place = suite.Place(tmp_path, None, None, [])
     monkeypatch.setattr(suite, "ROOT", tmp_path)
     monkeypatch.setattr(suite, "make_environment", lambda folder, version: place)
@@ -329,7 +329,7 @@ def test_same_results_exit_with_0_and_leave_a_report(command, tmp_path, capsys):
     assert "No difference" in report.read_text(encoding="utf-8")
 
 
-def test_another_database_is_another_settings_module(command):
+def test_postgresql_uses_its_own_settings_module(command):
     status, seen = command("--postgresql", "signals")
     options = ["--settings=django_suite_postgresql", "--noinput", "signals"]
     assert status == 0
@@ -353,29 +353,29 @@ def test_a_run_that_dies_exits_with_2_and_leaves_no_report(
     assert not (tmp_path / ".django-suite" / VERSION / "report.txt").exists()
 
 
-def test_a_run_that_is_no_proof_exits_with_2(command, runs, capsys):
+def test_a_rejected_run_exits_with_2(command, runs, capsys):
     runs["swapped"]["dispatcher"] = "stock"
     assert command()[0] == 2
-    assert "the swapped run is no proof" in capsys.readouterr().err
+    assert "the swapped run can't be used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("version", ["", "6", "../6.1.3", "6.1.3/..", "6.1; x"])
-def test_only_a_version_number_names_the_folder(version):
+def test_the_version_must_be_a_version_number(version):
     with pytest.raises(SystemExit) as error:
         suite.parse(["--django", version])
     assert error.value.code == 2
 
 
-# Running: a made-up sdist, whose runtests.py is the script of the test
+# Run a made-up sdist: the test's script is its runtests.py
 
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch):
-    """Return a function that runs a script as the stock side would run the suite."""
+    """Return a function that runs a script in place of the suite."""
     sdist = tmp_path / "django.tar.gz"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "nosuch")
-    monkeypatch.setattr(suite, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(suite, "POLL_INTERVAL", 0.05)
 
     def run(script):
         with tarfile.open(sdist, "w:gz") as archive:
@@ -388,7 +388,7 @@ def run_script(tmp_path, monkeypatch):
     return run
 
 
-def test_a_finished_run_gives_what_it_wrote(run_script):
+def test_a_finished_run_returns_what_it_wrote(run_script):
     run, status = run_script(
         "import json, os, pathlib, sys\n"
         "file = pathlib.Path(os.environ['DJANGO_SUITE_OUTCOMES'])\n"
@@ -411,14 +411,14 @@ def test_a_finished_run_gives_what_it_wrote(run_script):
     assert status == 1
 
 
-def test_an_old_result_does_not_stand_in_for_a_run_that_dies(run_script, tmp_path):
+def test_an_old_result_is_not_used_if_the_run_dies(run_script, tmp_path):
     (tmp_path / "stock.json").write_text("{}", encoding="utf-8")
     with pytest.raises(suite.CannotRun, match=r"(?s)exit status 3.*last words"):
         run_script("print('last words'); raise SystemExit(3)")
 
 
-def test_a_silent_run_is_ended_with_its_children(run_script, monkeypatch, tmp_path):
-    monkeypatch.setattr(suite, "SILENCE", 2)
+def test_a_silent_run_is_killed_with_its_children(run_script, monkeypatch, tmp_path):
+    monkeypatch.setattr(suite, "MAX_SILENCE", 2)
     pids = tmp_path / "pids"
     with pytest.raises(suite.CannotRun, match="no output for 2 seconds"):
         run_script(
@@ -434,7 +434,7 @@ def test_a_silent_run_is_ended_with_its_children(run_script, monkeypatch, tmp_pa
 
 
 def wait_for_end(pid, seconds=10):
-    """Wait until a process is gone, or is no more than an entry in a table."""
+    """Wait until a process has ended or is a zombie."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         try:
@@ -444,14 +444,14 @@ def wait_for_end(pid, seconds=10):
         if stat.rpartition(")")[2].split()[0] == "Z":
             return
         time.sleep(0.05)
-    pytest.fail(f"process {pid} is still there")
+    pytest.fail(f"process {pid} is still running")
 
 
-# Recording
+# Record outcomes
 
 
 class Sample(unittest.TestCase):
-    """One test for each outcome; pytest is told below not to collect it."""
+    """One test for each outcome; __test__ keeps pytest from collecting it."""
 
     __test__ = False
 
@@ -518,7 +518,7 @@ SAMPLE = {
 
 
 def load(case):
-    # Made one by one: the loader obeys __test__ from some Python release on.
+    # From some Python release on, unittest's loader obeys __test__.
     names = [name for name in vars(case) if name.startswith("test_")]
     return unittest.TestSuite(map(case, names))
 
@@ -528,16 +528,16 @@ def parent_result(kind):
 
 
 def record_alone(case):
-    """Return the result of a run without workers."""
+    """Return the result of a run in this process."""
     result = parent_result(recorder.OnlyResult)
     load(case).run(result)
     return result
 
 
 def record_in_worker(case):
-    """Return what the parent of a worker collects, without the processes."""
+    """Return what the parent process collects from a worker, in one process."""
     tests = load(case)
-    # Nothing is pickled here, so that tblib isn't needed, as it is between processes.
+    # Nothing is pickled in one process, so tblib isn't needed.
     with mock.patch.object(recorder.WorkerResult, "_confirm_picklable"):
         events = recorder.WorkerRunner().run(tests).events
     result = parent_result(recorder.ParentResult)
@@ -570,7 +570,7 @@ def test_a_class_that_cannot_be_set_up_is_recorded(record):
 
 
 @recorded
-def test_the_dispatcher_is_looked_at_after_each_test(record):
+def test_the_dispatcher_is_checked_after_each_test(record):
     assert record(Sample).dispatchers == {"stock": 8}
 
 
@@ -579,18 +579,18 @@ def test_the_swapped_dispatcher_is_seen(record, swapped):
     assert record(Sample).dispatchers == {"swapped": 8}
 
 
-def test_altdispatch_is_not_believed_without_a_sign(monkeypatch):
-    liar = types.SimpleNamespace(is_installed=lambda: True)
-    monkeypatch.setitem(sys.modules, "altdispatch", liar)
+def test_is_installed_alone_is_not_trusted(monkeypatch):
+    impostor = types.SimpleNamespace(is_installed=lambda: True)
+    monkeypatch.setitem(sys.modules, "altdispatch", impostor)
     assert recorder.dispatcher_in_use() == "unclear"
 
 
-def test_a_dispatcher_that_someone_else_patched_is_unclear(monkeypatch):
+def test_a_dispatcher_patched_by_another_package_is_unclear(monkeypatch):
     monkeypatch.setattr("django.dispatch.dispatcher.Signal.send", lambda self: None)
     assert recorder.dispatcher_in_use() == "unclear"
 
 
-def test_stock_is_told_without_loading_altdispatch(monkeypatch):
+def test_stock_is_recognised_without_importing_altdispatch(monkeypatch):
     monkeypatch.delitem(sys.modules, "altdispatch")
     assert recorder.dispatcher_in_use() == "stock"
     assert "altdispatch" not in sys.modules

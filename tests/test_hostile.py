@@ -1,11 +1,11 @@
-"""Generated programs that do to a signal what no program should, on stock and on ours.
+"""Generate hostile programs and compare what they see on stock Django and altdispatch.
 
-Their senders, receivers and keys run code of their own whenever Python lets them: when
-they are compared, hashed, asked for an attribute or their truth, called, or let go.
-It sends, connects, disconnects, edits, deletes, collects garbage and raises. What all
-of it has seen must be the same, in the same order.
+Their senders, receivers and keys run code whenever Python calls it: in comparisons,
+hashes, attribute look-ups, truth tests, calls and finalizers. That code sends,
+connects, disconnects, edits, deletes, collects garbage and raises. Both dispatchers
+must produce the same log.
 
-``make test`` runs some of them, ``make fuzz`` many.
+``make test`` runs some programs, ``make fuzz`` many.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ACTIONS = [
     "raise",
     "send",
     "robust",
-    "ask",
+    "look up",
     "connect",
     "disconnect",
     "clear cache",
@@ -53,11 +53,11 @@ ACTIONS = [
 
 
 class Stop(Exception):
-    """What hostile code raises."""
+    """The error that hostile code raises."""
 
 
 class World:
-    """Two signals, and all that a program has, with a log of what happened."""
+    """Two signals, the objects of a program, and a log of what happened."""
 
     def __init__(self, Signal: type, caching: bool, script: list[Any]) -> None:
         self.signals = [Signal(use_caching=caching), Signal(use_caching=caching)]
@@ -65,22 +65,22 @@ class World:
         self.log: list[Any] = []
         self.level = 0
         self.armed = False
-        self.things: dict[str, list[Any]] = {
+        self.objects: dict[str, list[Any]] = {
             "sender": [Sender, *(Hostile(self, f"sender {n}") for n in range(3))],
             "receiver": [Hostile(self, f"receiver {n}") for n in range(4)],
             "uid": [None, "uid", 5, *(Hostile(self, f"uid {n}") for n in range(2))],
         }
-        self.things["sender"].append(type("Listed", (), {}))
+        self.objects["sender"].append(type("Listed", (), {}))
 
-    def act(self, who: Hostile, event: str) -> None:
-        """Do what the script has next for an event, once."""
+    def act(self, source: Hostile, event: str) -> None:
+        """Do the script's next action for an event, once."""
         if not self.armed or self.level > 3 or not self.script[event]:
             return
         action, number = self.script[event].pop(0)
         signal = self.signals[number % 2]
-        held = signal.__dict__.get("lock")
-        self.log.append((event, who.name, action, held is None or held.locked()))
-        if held is None or (held.locked() and action not in NEED_NO_LOCK):
+        lock = signal.__dict__.get("lock")
+        self.log.append((event, source.name, action, lock is None or lock.locked()))
+        if lock is None or (lock.locked() and action not in NEED_NO_LOCK):
             return
         self.level += 1
         try:
@@ -89,22 +89,28 @@ class World:
             self.level -= 1
 
     def pick(self, kind: str, number: int) -> Any:
-        """Return a thing of a kind, None if it was dropped."""
-        things = self.things[kind]
-        return things[number % len(things)]
+        """Return an object of a kind, None if it was dropped."""
+        objects = self.objects[kind]
+        return objects[number % len(objects)]
 
     def do(self, action: str, number: int, signal: Any) -> Any:
-        """Do something to a signal; return what can be compared of what it gave."""
+        """Act on a signal; return the comparable part of the result."""
         sender = self.pick("sender", number // 2)
         receivers = signal.__dict__.get("receivers")
         if action == "raise":
             raise Stop(number)
         if action in ("send", "robust"):
             how = signal.send if action == "send" else signal.send_robust
-            return [(tell(r), tell(answer)) for r, answer in how(sender, a=number)]
-        if action == "ask":
+            return [
+                (describe(r), describe(answer)) for r, answer in how(sender, a=number)
+            ]
+        if action == "look up":
             living, asynchronous = signal._live_receivers(sender)
-            return signal.has_listeners(sender), list(map(tell, living)), asynchronous
+            return (
+                signal.has_listeners(sender),
+                list(map(describe, living)),
+                asynchronous,
+            )
         if action in ("connect", "disconnect"):
             receiver = self.pick("receiver", number // 3)
             uid = self.pick("uid", number // 5)
@@ -135,16 +141,16 @@ class World:
                 signal._live_receivers = lambda sender: ([patched], [])
         elif action == "drop":
             kind = ("sender", "receiver", "uid")[number % 3]
-            things = self.things[kind]
-            things[number % len(things)] = None if kind != "sender" else Sender
+            objects = self.objects[kind]
+            objects[number % len(objects)] = None if kind != "sender" else Sender
         elif action == "collect":
             gc.collect()
         elif action == "switch":
             time.sleep(0)
         elif action == "many":
             for each in range(100):
-                signal.connect(patched, self.things["sender"][-1], True, f"u{each}")
-        elif action == "ask often":
+                signal.connect(patched, self.objects["sender"][-1], True, f"u{each}")
+        elif action == "look up often":
             return [signal.has_listeners(Sender) for _ in range(20)], [
                 signal.disconnect(patched, dispatch_uid="nobody's") for _ in range(20)
             ]
@@ -153,7 +159,7 @@ class World:
         return None
 
     def edit(self, action: str, number: int, signal: Any, receivers: Any) -> None:
-        """Edit the list of a signal, or put another in its place."""
+        """Edit the receivers of a signal, or replace the list."""
         if action == "clear receivers":
             receivers.clear()
         elif action == "reverse":
@@ -172,7 +178,7 @@ NEED_NO_LOCK = {"raise", "clear cache", "collect", "switch", "reverse", "replace
 
 
 def patched(**kwargs: Any) -> str:
-    """A receiver that is nobody's."""
+    """A receiver that no test disconnects."""
     return "patched"
 
 
@@ -181,12 +187,12 @@ class Sender:
 
 
 class Hostile:
-    """A sender, receiver or key that runs a program's code wherever it can."""
+    """A sender, receiver or key that runs the program's code wherever it can."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.__qualname__ = name  # For what is logged.
+        self.__qualname__ = name  # send_robust() logs it.
 
     def __eq__(self, other: object) -> bool:
         self.world.act(self, "eq")
@@ -219,19 +225,19 @@ class Hostile:
             self.world.act(self, "del")
 
 
-def tell(thing: Any) -> Any:
-    """Return what two runs can have in common of something."""
+def describe(value: Any) -> Any:
+    """Return what must be equal in both runs about a value."""
     try:
-        if isinstance(thing, Exception):
-            return type(thing).__name__
-        thing = getattr(thing, "__self__", thing)
-        return getattr(thing, "name", str(type(thing)) if callable(thing) else thing)
+        if isinstance(value, Exception):
+            return type(value).__name__
+        value = getattr(value, "__self__", value)
+        return getattr(value, "name", str(type(value)) if callable(value) else value)
     except ReferenceError:
         return "a dead proxy"
 
 
 def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> list[Any]:
-    """Run a program; return its log."""
+    """Run a program and return its log."""
     world = World(Signal, caching, script)
     world.armed = True
     for action, number in steps:
@@ -246,21 +252,21 @@ def run(Signal: type, caching: bool, script: list[Any], steps: list[Any]) -> lis
                     signal.lock.locked(),
                     signal._dead_receivers,
                     len(signal.receivers),
-                    [tell(entry[1]) for entry in signal.receivers],
+                    [describe(entry[1]) for entry in signal.receivers],
                     len(signal.sender_receivers_cache),
                 )
             )
     world.armed = False
     for signal in world.signals:
-        # Up to Django 6.0, finalizers keep the signals themselves.
+        # Up to Django 6.0, finalizers keep the signals alive.
         signal.receivers = []
-    for things in world.things.values():
-        things.clear()
+    for objects in world.objects.values():
+        objects.clear()
     return world.log
 
 
-STEP_ACTIONS = ["send", "robust", "ask", "connect", "connect", "many", "ask often"]
-STEP_ACTIONS += ACTIONS[4:]
+STEP_ACTIONS = ["send", "robust", "look up", "connect", "connect", "many"]
+STEP_ACTIONS += ["look up often", *ACTIONS[4:]]
 numbers = st.integers(0, 400)
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(EVENTS), st.tuples(st.sampled_from(ACTIONS), numbers)),
@@ -278,13 +284,11 @@ STEPS = st.lists(
 FUZZ = int(os.environ.get("ALTDISPATCH_FUZZ", "0"))
 
 
-@pytest.mark.skipif(
-    not COUNTS_REFERENCES, reason="PyPy runs finalizers at a time of its own"
-)
+@pytest.mark.skipif(not COUNTS_REFERENCES, reason="PyPy runs finalizers later")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_hostile_programs(name, caplog):
-    """Both see the same; neither crashes, or leaves the lock held."""
+    """Both dispatchers produce the same log; neither crashes or keeps the lock."""
     caplog.set_level("CRITICAL", "django.dispatch")
 
     @settings(
@@ -304,7 +308,7 @@ def test_hostile_programs(name, caplog):
             gc.enable()
         assert got == expected
 
-    gc.freeze()  # A collection has little to look at then.
+    gc.freeze()  # Collections during the test skip the objects that exist now.
     try:
         in_time(compare, 300 + 10 * FUZZ)
     finally:
@@ -312,7 +316,7 @@ def test_hostile_programs(name, caplog):
 
 
 def in_time(work: Any, seconds: float) -> None:
-    """Do some work; fail if it's blocked."""
+    """Call a function; fail if it deadlocks."""
     errors: list[BaseException] = []
 
     def do() -> None:
@@ -326,6 +330,6 @@ def in_time(work: Any, seconds: float) -> None:
     thread.join(seconds)
     if thread.is_alive():
         faulthandler.dump_traceback(sys.__stderr__)
-    assert not thread.is_alive(), "blocked"
+    assert not thread.is_alive(), "deadlock"
     if errors:
         raise errors[0]

@@ -1,4 +1,4 @@
-"""Hybrid receivers: ``send()`` calls one side, ``asend()`` awaits the other."""
+"""Test hybrid receivers: ``send()`` calls one side, ``asend()`` awaits the other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sender:
 
 @hybrid
 def receiver(**kwargs):
-    """Say which side it is."""
+    """Return the name of the side."""
     return "called"
 
 
@@ -65,7 +65,7 @@ def asend(signal, method="asend"):
 
 @pytest.fixture(params=[False, True], ids=["plain", "caching"])
 def signal(Signal, request):
-    """A signal of altdispatch's, of each implementation."""
+    """Return a signal of altdispatch, of each implementation."""
     return Signal(use_caching=request.param)
 
 
@@ -95,24 +95,24 @@ def test_sides_when_swapped():
         spoken.disconnect(receiver)
 
 
-def test_it_is_its_synchronous_side_on_stock_django():
+def test_stock_django_calls_the_synchronous_side():
     signal = django.dispatch.Signal()
     signal.connect(receiver)
     assert signal.send(Sender) == asend(signal) == [(receiver, "called")]
 
 
-def test_it_looks_like_its_synchronous_side():
+def test_hybrid_receiver_looks_like_its_synchronous_side():
     assert receiver(anything=1) == "called"
     assert receiver.__name__ == "receiver"
-    assert inspect.getdoc(receiver) == "Say which side it is."
+    assert inspect.getdoc(receiver) == "Return the name of the side."
     assert str(inspect.signature(receiver)) == "(**kwargs)"
     assert not inspect.iscoroutinefunction(receiver)
 
 
-# Its place among the others
+# Order of receivers, threads and contexts
 
 
-def note(notes, name):
+def make_sync(notes, name):
     def receive(**kwargs):
         notes.append(name)
         return name
@@ -120,7 +120,7 @@ def note(notes, name):
     return receive
 
 
-def note_asynchronously(notes, name):
+def make_async(notes, name):
     async def receive(**kwargs):
         notes.append(name)
         await asyncio.sleep(0)
@@ -141,13 +141,13 @@ def note_asynchronously(notes, name):
     ],
 )
 def test_order(assert_same, kinds, robust):
-    """Receivers are called, and their responses returned, in the order of Django."""
+    """Receivers run, and their responses are returned, in Django's order."""
 
     def scenario(Signal):
         notes, receivers = [], []
         for place, kind in enumerate(kinds.split()):
             name = f"{kind} {place}"
-            both = note(notes, name), note_asynchronously(notes, name)
+            both = make_sync(notes, name), make_async(notes, name)
             made = {"sync": both[0], "async": both[1], "hybrid": hybrid(*both)}
             receivers.append(made[kind])
         signal = Signal()
@@ -155,7 +155,7 @@ def test_order(assert_same, kinds, robust):
             signal.connect(each)
         responses = asend(signal, "asend_robust" if robust else "asend")
         if not SYNC_RECEIVERS_FIRST:
-            # At the same time as the others.
+            # Up to Django 6.0, the asynchronous receivers run at the same time.
             notes = [name for name in notes if "async" not in name]
         return notes, [response for _, response in responses]
 
@@ -172,11 +172,11 @@ def test_threads(signal):
     both = hybrid(in_thread, side)
     for each in (in_thread, both, receiver):
         signal.connect(each)
-    (_, thread), (_, own), _ = asend(signal)
-    assert own == threading.get_ident() != thread
+    (_, thread), (_, sender_thread), _ = asend(signal)
+    assert sender_thread == threading.get_ident() != thread
 
 
-def test_one_without_an_asynchronous_side(signal):
+def test_without_an_asynchronous_side(signal):
     both = hybrid(lambda **kwargs: threading.get_ident())
     signal.connect(both)
     ((_, thread),) = asend(signal)
@@ -195,7 +195,7 @@ def test_a_side_that_is_set_later(signal):
     assert asend(signal) == [(both, "awaited")]
 
 
-@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="each kind has its own context")
+@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="each kind has a separate context")
 def test_context_variables(signal):
     variable = ContextVar("variable", default="")
 
@@ -217,7 +217,7 @@ def test_context_variables(signal):
 
 
 def test_the_thread_of_a_request_is_deferred(swapped):
-    """Django's own receivers of ``request_started`` are called before it."""
+    """Django's own receivers of ``request_started`` are called first."""
 
     async def send():
         async with ThreadSensitiveContext():
@@ -232,13 +232,13 @@ def test_the_thread_of_a_request_is_deferred(swapped):
         request_started.disconnect(receiver)
 
 
-def wrapped(**kwargs):
+def wrapper(**kwargs):
     return receiver(**kwargs)
 
 
-@pytest.mark.parametrize("found", [([wrapped], []), ((receiver,), ())])
-def test_a_patched_look_up(signal, found):
-    """Agents wrap receivers; what isn't a list may be read once only."""
+@pytest.mark.parametrize("found", [([wrapper], []), ((receiver,), ())])
+def test_patched_lookup(signal, found):
+    """Agents wrap receivers, and may return iterables that can be read only once."""
     signal.connect(receiver)
     with mock.patch.object(type(signal), "_live_receivers", return_value=found):
         assert asend(signal) == [(found[0][0], "called")]
@@ -259,7 +259,7 @@ def failing():
 
 def test_an_error_ends_the_send(signal):
     notes = []
-    first, last = note(notes, "first"), note(notes, "last")
+    first, last = make_sync(notes, "first"), make_sync(notes, "last")
     both = failing()
     for each in (first, both, last):
         signal.connect(each)
@@ -269,7 +269,7 @@ def test_an_error_ends_the_send(signal):
 
 
 def test_a_robust_send(signal, caplog):
-    last = note([], "last")
+    last = make_sync([], "last")
     both = failing()
     for each in (both, last):
         signal.connect(each)
@@ -281,7 +281,7 @@ def test_a_robust_send(signal, caplog):
     assert record.exc_info[1] is error
 
 
-def test_what_is_no_exception_is_raised(signal):
+def test_base_exceptions_are_raised(signal):
     async def leave(**kwargs):
         raise SystemExit
 
@@ -291,21 +291,21 @@ def test_what_is_no_exception_is_raised(signal):
         asend(signal, "asend_robust")
 
 
-@pytest.mark.parametrize("wrong", [None, note_asynchronously([], "")])
-def test_what_is_no_synchronous_side(wrong):
+@pytest.mark.parametrize("wrong", [None, make_async([], "")])
+def test_invalid_synchronous_side(wrong):
     with pytest.raises(TypeError, match="is not a synchronous receiver"):
         hybrid(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["text", note([], ""), receiver])
-def test_what_is_no_asynchronous_side(wrong):
+@pytest.mark.parametrize("wrong", ["text", make_sync([], ""), receiver])
+def test_invalid_asynchronous_side(wrong):
     with pytest.raises(TypeError, match="is not a coroutine function"):
         hybrid(receiver, wrong)
 
 
 def test_a_second_asynchronous_side():
     with pytest.raises(TypeError, match="has an asynchronous side already"):
-        receiver.asynchronous(note_asynchronously([], ""))
+        receiver.asynchronous(make_async([], ""))
 
 
 # Connections
@@ -313,11 +313,11 @@ def test_a_second_asynchronous_side():
 
 @pytest.fixture(params=["ours", "stock"])
 def any_signal(request, Signal):
-    """A signal of altdispatch's, and one of Django's."""
+    """Return a signal of altdispatch, and one of Django."""
     return (Signal if request.param == "ours" else django.dispatch.Signal)()
 
 
-def test_it_is_connected_weakly(any_signal):
+def test_hybrid_receiver_is_connected_weakly(any_signal):
     both = hybrid(partial(receiver))
     any_signal.connect(both)
     assert any_signal.has_listeners()
@@ -326,7 +326,7 @@ def test_it_is_connected_weakly(any_signal):
     assert not any_signal.has_listeners()
 
 
-def test_it_is_connected_once(any_signal):
+def test_hybrid_receiver_is_connected_once(any_signal):
     any_signal.connect(receiver)
     any_signal.connect(receiver)
     assert len(any_signal.receivers) == 1
@@ -354,7 +354,7 @@ def test_a_method(signal):
 
 
 def test_a_side_in_a_subclass(signal):
-    """The receiver of the base stays as it is."""
+    """A subclass doesn't change the receiver of its base class."""
 
     class Base:
         @hybrid
@@ -378,8 +378,8 @@ def test_a_side_in_a_subclass(signal):
     objects = [Base(), One(), Two()]
     for each in objects:
         signal.connect(each.receive)
-    assert [answer for _, answer in signal.send(Base)] == ["base"] * 3
-    assert [answer for _, answer in asyncio.run(signal.asend(Base))] == [
+    assert [response for _, response in signal.send(Base)] == ["base"] * 3
+    assert [response for _, response in asyncio.run(signal.asend(Base))] == [
         "asynchronous base",
         "asynchronous one",
         "asynchronous two",
@@ -392,7 +392,7 @@ def at_module_level(**kwargs):
 
 
 def test_copies_are_the_same_receiver():
-    """As of a function: what was connected can be disconnected by its copy."""
+    """A copy can disconnect the original, as copies of functions can."""
     for make in (copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
         assert make(at_module_level) is at_module_level
     with pytest.raises((pickle.PicklingError, AttributeError)):
@@ -440,11 +440,11 @@ def test_a_method_of_a_class(signal):
     )
 
 
-@pytest.mark.parametrize("is_fit", [True, False])
-def test_the_check_of_arguments(any_signal, is_fit):
-    both = receiver if is_fit else hybrid(lambda sender: None)
+@pytest.mark.parametrize("accepts_kwargs", [True, False])
+def test_check_of_arguments_in_debug(any_signal, accepts_kwargs):
+    both = receiver if accepts_kwargs else hybrid(lambda sender: None)
     with override_settings(DEBUG=True):
-        if is_fit:
+        if accepts_kwargs:
             any_signal.connect(both)
             any_signal.connect(Holder().method)
         else:
@@ -452,7 +452,7 @@ def test_the_check_of_arguments(any_signal, is_fit):
                 any_signal.connect(both)
 
 
-# What knows it
+# Helpers, the list of signals, and the cost without hybrid receivers
 
 
 def test_muted(signal):
@@ -478,7 +478,7 @@ def test_recorded(signal):
 
 def test_listed():
     holder = Holder()
-    plain = note([], "")
+    plain = make_sync([], "")
     for each in (receiver, holder.method, plain):
         spoken.connect(each)
     try:
@@ -489,11 +489,11 @@ def test_listed():
     assert [(c.receiver, c.file, c.hybrid) for c in found.connections] == [
         (f"{__name__}.receiver", __file__, True),
         (f"{__name__}.Holder.method", __file__, True),
-        (f"{__name__}.note.<locals>.receive", __file__, False),
+        (f"{__name__}.make_sync.<locals>.receive", __file__, False),
     ]
 
 
-def test_sends_look_for_none_before_there_is_one(run_python):
+def test_sends_check_for_hybrid_receivers_only_if_there_is_one(run_python):
     program = """
         from altdispatch import dispatcher
         from altdispatch.hybrid import hybrid

@@ -1,4 +1,4 @@
-"""Which implementation is chosen, and what the extension does for itself."""
+"""Test which implementation is chosen, and how the extension is loaded."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ print(altdispatch.Signal().send(object()))
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch):
+def unset_variables(monkeypatch):
     for name in ("ALTDISPATCH_PURE_PYTHON", "ALTDISPATCH_REQUIRE_SPEEDUPS"):
         monkeypatch.delenv(name, raising=False)
 
 
 @compiled
 @pytest.mark.parametrize("value", [None, "", "0"])
-def test_compiled_where_it_is_built(run_python, monkeypatch, value):
+def test_extension_is_used_if_it_is_built(run_python, monkeypatch, value):
     if value is not None:
         monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", value)
     assert run_python(STATUS) == "c; the extension is there\n[]\n"
@@ -48,7 +48,7 @@ def test_compiled_where_it_is_built(run_python, monkeypatch, value):
 
 @pytest.fixture
 def run_without_extension(tmp_path):
-    """Run a program with a copy of the package that has no extension."""
+    """Return a function that runs a program with a copy without the extension."""
     package = shutil.copytree(
         Path(altdispatch.__file__).parent,
         tmp_path / "altdispatch",
@@ -57,7 +57,7 @@ def run_without_extension(tmp_path):
 
     def run(program, exit_code=0):
         process = subprocess.run(
-            # Without site, where an editable installation would find the extension.
+            # With site, an editable installation would provide the extension.
             [sys.executable, "-S", "-c", program],
             capture_output=True,
             text=True,
@@ -78,8 +78,8 @@ def run_without_extension(tmp_path):
 
 
 @compiled
-def test_python_where_it_is_not_built(run_without_extension):
-    """It says why, and how to get it."""
+def test_python_if_the_extension_is_not_built(run_without_extension):
+    """The reason says why, and how to get the extension."""
     output = run_without_extension(STATUS)
     assert output.startswith(
         "python; the extension was not built: when altdispatch was installed there was "
@@ -91,7 +91,7 @@ def test_python_where_it_is_not_built(run_without_extension):
 
 
 @compiled
-def test_python_where_it_is_built_for_another(run_without_extension):
+def test_python_if_built_for_another_python(run_without_extension):
     other = run_without_extension.package / "_speedups.cpython-39-darwin.so"
     other.touch()
     assert run_without_extension(STATUS) == (
@@ -103,9 +103,9 @@ def test_python_where_it_is_built_for_another(run_without_extension):
 @pytest.mark.skipif(
     sys.implementation.name == "cpython"
     and not sysconfig.get_config_var("Py_GIL_DISABLED"),
-    reason="the extension is for this Python",
+    reason="the extension supports this Python",
 )
-def test_python_that_the_extension_is_not_for(run_python):
+def test_python_that_the_extension_does_not_support(run_python):
     reason = run_python(STATUS).splitlines()[0]
     assert reason.startswith("python; the extension was not built: it is only for ")
 
@@ -119,14 +119,14 @@ def test_free_threaded_python(monkeypatch):
     )
 
 
-def test_python_where_the_environment_asks_for_it(run_python, monkeypatch):
+def test_python_if_the_environment_asks_for_it(run_python, monkeypatch):
     monkeypatch.setenv("ALTDISPATCH_PURE_PYTHON", "1")
     loaded = "import sys\nprint('altdispatch._speedups' in sys.modules)"
     output = run_python(STATUS + loaded)
     assert output == "python; ALTDISPATCH_PURE_PYTHON is set\n[]\nFalse\n"
 
 
-def test_python_where_it_can_not_be_loaded(run_python):
+def test_python_if_the_extension_cannot_be_loaded(run_python):
     output = run_python(
         f"""
         import sys
@@ -145,7 +145,7 @@ def test_python_where_it_can_not_be_loaded(run_python):
 
 
 @compiled
-def test_required_and_there(run_python, monkeypatch):
+def test_required_and_built(run_python, monkeypatch):
     monkeypatch.setenv("ALTDISPATCH_REQUIRE_SPEEDUPS", "1")
     assert run_python(STATUS).startswith("c; ")
 
@@ -155,7 +155,7 @@ def test_required_and_there(run_python, monkeypatch):
     ("pure_python", "reason"),
     [("0", "the extension was not built: "), ("1", "ALTDISPATCH_PURE_PYTHON is set.")],
 )
-def test_required_and_not_there(
+def test_required_and_not_built(
     run_without_extension, monkeypatch, pure_python, reason
 ):
     monkeypatch.setenv("ALTDISPATCH_REQUIRE_SPEEDUPS", "1")
@@ -165,14 +165,14 @@ def test_required_and_not_there(
 
 
 @compiled
-def test_these_tests_run_with_both():
+def test_the_tests_run_on_both():
     assert set(IMPLEMENTATIONS) == {"c", "python"}
     assert altdispatch.Signal is IMPLEMENTATIONS["c"].Signal
     assert issubclass(altdispatch.Signal, IMPLEMENTATIONS["python"].Signal)
 
 
 @compiled
-def test_compile_leaves_other_functions_as_they_are():
+def test_compile_ignores_other_functions():
     from altdispatch import _speedups
 
     def connect():
@@ -185,17 +185,17 @@ def test_compile_leaves_other_functions_as_they_are():
 
 
 @compiled
-def test_a_method_put_in_the_place_of_ours_is_not_compiled(monkeypatch):
-    """It's grafted with what it does, though it has the name of a compiled one."""
+def test_a_method_that_replaces_ours_is_not_compiled(monkeypatch):
+    """The swap uses the replacement, although it has the name of a compiled method."""
 
     def send(self, sender, **named):
-        return "somebody else's"
+        return "replacement"
 
     monkeypatch.setattr(altdispatch.Signal, "send", send)
     signal = django.dispatch.Signal()
     assert altdispatch.install()
     try:
-        assert signal.send(None) == "somebody else's"
+        assert signal.send(None) == "replacement"
     finally:
         altdispatch.uninstall()
 
@@ -208,8 +208,8 @@ def test_compiled_methods_are_functions():
 
 
 @compiled
-def test_a_second_import_is_refused(run_python):
-    """There's one state in a process: with a second one, both would go wrong."""
+def test_a_second_import_is_rejected(run_python):
+    """The extension has one state per process, which a second module would break."""
     output = run_python(
         """
         import sys
@@ -222,7 +222,7 @@ def test_a_second_import_is_refused(run_python):
             print(error)
         signal = altdispatch.Signal()
         signal.connect(lambda **kwargs: None, weak=False)
-        print(len(signal.send("goes on")))
+        print(len(signal.send("still works")))
         """
     )
     assert "another interpreter of this process has it" in output
@@ -230,7 +230,7 @@ def test_a_second_import_is_refused(run_python):
 
 
 @compiled
-def test_a_reload_goes_on_in_python(run_python):
+def test_a_reload_uses_python(run_python):
     output = run_python(
         """
         import sys
@@ -248,7 +248,7 @@ def test_a_reload_goes_on_in_python(run_python):
 
 
 @compiled
-def test_what_outlives_the_module_goes_on_in_python(run_python):
+def test_signals_that_outlive_the_module_use_python(run_python):
     output = run_python(
         """
         import gc, sys
@@ -273,7 +273,7 @@ def test_what_outlives_the_module_goes_on_in_python(run_python):
 
 
 def subinterpreter_module():
-    """Return CPython's module for interpreters, whatever it's called here."""
+    """Return CPython's module for interpreters, whose name depends on the release."""
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:
             return __import__(name)
@@ -285,10 +285,10 @@ def subinterpreter_module():
 @compiled
 @pytest.mark.skipif(subinterpreter_module() is None, reason="no such module")
 @pytest.mark.parametrize("own_gil", [False, True])
-def test_another_interpreter_dispatches_in_python(run_python, own_gil):
-    """It says why; the first one is as it was."""
+def test_a_subinterpreter_uses_python(run_python, own_gil):
+    """Its reason says why, and the first interpreter doesn't change."""
     if own_gil and sys.version_info < (3, 12):
-        pytest.skip("there's one GIL")
+        pytest.skip("Python 3.11 has one GIL for all interpreters")
     output = run_python(
         f"""
         import sys
@@ -316,16 +316,16 @@ def test_another_interpreter_dispatches_in_python(run_python, own_gil):
         print(altdispatch.status().implementation, altdispatch.Signal().send(1))
         """
     )
-    reason, there, here = output.splitlines()
+    reason, in_subinterpreter, in_main = output.splitlines()
     if own_gil:
-        refused = "module altdispatch._speedups does not support loading in subinter"
+        rejected = "module altdispatch._speedups does not support loading in subinter"
     else:
-        refused = "another interpreter of this process has it, or an earlier import. "
-    assert reason.startswith(f"the extension can't be loaded: {refused}")
-    assert (there, here) == ("python []", "c []")
+        rejected = "another interpreter of this process has it, or an earlier import. "
+    assert reason.startswith(f"the extension can't be loaded: {rejected}")
+    assert (in_subinterpreter, in_main) == ("python []", "c []")
 
 
-def test_status_names_the_implementation_and_why(implementation):
+def test_status_has_the_implementation_and_the_reason(implementation):
     status = altdispatch.status()
     chosen = implementations.in_use
     assert (status.implementation, status.reason) == (chosen.name, chosen.reason)
@@ -352,7 +352,7 @@ LOCKS = {
                 self.release()
 
         if sys.version_info >= (3, 14):
-            Lock.locked = lambda self: self.real.locked()  # As threading needs it.
+            Lock.locked = lambda self: self.real.locked()  # threading needs it.
         allocate = _thread.allocate_lock
         _thread.LockType = threading.Lock = Lock
     """,
@@ -361,8 +361,8 @@ LOCKS = {
 
 @compiled
 @pytest.mark.parametrize("kind", LOCKS)
-def test_any_lock_will_do(run_python, kind):
-    """The extension is loaded, and sends, also where threading is patched."""
+def test_other_types_of_locks(run_python, kind):
+    """The extension is loaded and works if threading's locks are patched."""
     if kind == "gevent":
         pytest.importorskip("gevent")
     program = """
@@ -380,7 +380,7 @@ def test_any_lock_will_do(run_python, kind):
             signal.connect(receiver, sender=object)
             for sender in (object, int) * 2:
                 for how in (signal.send, signal.send_robust):
-                    print(*(answer for _, answer in how(sender)), end=";")
+                    print(*(response for _, response in how(sender)), end=";")
                 print(signal.has_listeners(sender))
             with signal.lock:
                 pass

@@ -1,4 +1,4 @@
-"""What is told of receivers that died while the apps were loaded."""
+"""Test the reports of receivers that died while the apps were loaded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ShopConfig(AppConfig):
         connect_for(paid, lambda **kwargs: 1)
         paid.connect(on_commit(local))  # line H
 
-        # None of these is lost.
+        # None of the following receivers is lost.
         ordered.connect(held)
         ordered.connect(kept)
         ordered.connect(kept.update)
@@ -64,7 +64,7 @@ class ShopConfig(AppConfig):
         emptied.receivers = []
         self.later = lambda **kwargs: None
         lived.connect(self.later)
-        # To connect one drops the dead.
+        # connect() drops dead receivers.
         for signal in (ordered, paid):
             signal.connect(held)
 """
@@ -98,7 +98,7 @@ from shop import apps as shop
 def run_project(
     run_python: Callable[..., str], implementation: str, tmp_path: Path
 ) -> Callable[..., str]:
-    """Run a program in a project of altdispatch and one app."""
+    """Return a function that runs a program in a project with one app."""
     app = tmp_path / "shop"
     app.mkdir()
     (app / "__init__.py").touch()
@@ -163,7 +163,7 @@ def as_rows(output: str) -> list[tuple[str, str, str, int]]:
     )
 
 
-def test_what_is_lost(run_project: Callable[..., str]) -> None:
+def test_lost_receivers(run_project: Callable[..., str]) -> None:
     output = run_project('call_command("altdispatch", "signals", "--lost", "--json")\n')
     rows = json.loads(output)
     assert None in [row["receiver"] for row in rows]
@@ -171,8 +171,8 @@ def test_what_is_lost(run_project: Callable[..., str]) -> None:
     assert as_rows(json.dumps(known)) == expected()
 
 
-def test_what_was_lost_before_the_swap(run_project: Callable[..., str]) -> None:
-    """It can be told, but not what it was."""
+def test_receivers_lost_before_the_swap(run_project: Callable[..., str]) -> None:
+    """The signal is reported, but not the receiver."""
     output = run_project('call_command("altdispatch", "signals", "--lost")\n')
     assert (
         "django.db.models.signals.m2m_changed\n"
@@ -183,7 +183,7 @@ def test_what_was_lost_before_the_swap(run_project: Callable[..., str]) -> None:
     output = run_project(
         """
         from django.db.models.signals import m2m_changed
-        m2m_changed.connect(shop.held)  # It drops what is dead.
+        m2m_changed.connect(shop.held)  # connect() drops dead receivers.
         print([lost.signal for lost in find_lost() if lost.receiver is None])
         """
     )
@@ -209,7 +209,7 @@ def test_check(run_project: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("event", ["held_is_connected", "nothing"])
-def test_what_a_program_lets_go_is_not_lost(
+def test_receivers_that_a_program_drops_later_are_not_lost(
     run_project: Callable[..., str], event: str
 ) -> None:
     output = run_project(
@@ -238,15 +238,17 @@ def test_what_a_program_lets_go_is_not_lost(
     assert as_rows(output) == expected()
 
 
-def test_apps_that_come_first_are_not_watched(run_project: Callable[..., str]) -> None:
+def test_earlier_apps_are_not_watched(
+    run_project: Callable[..., str],
+) -> None:
     output = run_project(
         "print({lost.receiver for lost in find_lost()})\n", ("shop", "altdispatch")
     )
     assert output == "{None}\n"
 
 
-def test_nothing_is_kept(run_project: Callable[..., str]) -> None:
-    """What is noted keeps neither receivers nor signals, nor can these tell."""
+def test_notes_keep_nothing_alive(run_project: Callable[..., str]) -> None:
+    """The notes keep neither receivers nor signals alive, nor add weak references."""
     program = """
         import weakref
         from django.apps import apps
@@ -269,7 +271,7 @@ def test_nothing_is_kept(run_project: Callable[..., str]) -> None:
         references = make()
         gc.collect()
         if django.VERSION < (6, 1):
-            # Finalizers count, and keep the signal: not ours, see the differences.
+            # Finalizers add references, and keep the signal: see the differences.
             del seen[:], references[1]
         print(seen, [reference() for reference in references])
         apps.ready = True

@@ -1,4 +1,4 @@
-"""Signals are found and named among anything that a program may have made."""
+"""Find and name signals among all kinds of objects that a program may create."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from altdispatch.releases import WATCHES_SENDERS
 fed = Signal()
 
 
-class Woken(BaseException):
-    """Code of the zoo has run. No ``except Exception`` hides it."""
+class CodeWasRun(BaseException):
+    """A hostile object's code has run. No ``except Exception`` hides it."""
 
 
-def wake(*args, **kwargs):
-    raise Woken
+def fail(*args, **kwargs):
+    raise CodeWasRun
 
 
-def touchy(*bases, **more):
-    """Return a class that raises whatever is done with its instances."""
+def hostile_class(*bases, **more):
+    """Return a class whose instances raise in every operation."""
     names = [
         *("__getattribute__", "__getattr__", "__eq__", "__hash__", "__bool__"),
         *("__repr__", "__str__", "__format__", "__iter__", "__len__", "__call__"),
         *("__instancecheck__", "__subclasscheck__"),
     ]
-    return type("Touchy", bases, dict.fromkeys(names, wake) | more)
+    return type("Hostile", bases, dict.fromkeys(names, fail) | more)
 
 
-class Metaclass(type):
-    """Its classes raise whatever is done with them."""
+class HostileMetaclass(type):
+    """Its classes raise in every operation."""
 
-    __dict__ = __mro__ = __module__ = property(wake)
-    __getattribute__ = __getattr__ = __eq__ = __hash__ = __bool__ = wake
-    __instancecheck__ = __subclasscheck__ = __subclasses__ = wake
+    __dict__ = __mro__ = __module__ = property(fail)
+    __getattribute__ = __getattr__ = __eq__ = __hash__ = __bool__ = fail
+    __instancecheck__ = __subclasscheck__ = __subclasses__ = fail
 
 
 class Lazy(LazyObject):
-    _setup = wake
+    _setup = fail
 
 
 class Proxy:
-    """As werkzeug's: everything of it is that of another object."""
+    """Like werkzeug's proxies, it forwards everything to another object."""
 
-    __class__ = __dict__ = __wrapped__ = property(wake)
-    __getattr__ = __call__ = wake
+    __class__ = __dict__ = __wrapped__ = property(fail)
+    __getattr__ = __call__ = fail
 
 
 class Loop:
-    """Claims to be made of itself."""
+    """It claims to wrap itself."""
 
     def __init__(self):
         self.__wrapped__ = self
@@ -79,7 +79,7 @@ class Loop:
 
 class Slotted:
     __slots__ = ("__wrapped__",)
-    __call__ = wake
+    __call__ = fail
 
 
 def make_class_without_module():
@@ -88,29 +88,29 @@ def make_class_without_module():
     return names["cls"]
 
 
-def make_animals():
+def make_objects():
     """Return an object of each kind."""
-    with_property = type("C", (), {"__module__": property(wake)})
-    with_object = type("C", (), {"__module__": touchy(object)()})
+    with_property = type("C", (), {"__module__": property(fail)})
+    with_object = type("C", (), {"__module__": hostile_class(object)()})
     return [
-        touchy(object)(),
-        touchy(object, __class__=property(wake), __dict__=property(wake))(),
-        touchy(object, __slots__=())(),
-        touchy(str)("text"),
-        touchy(dict)(),
-        Metaclass("Made", (), {}),
-        Metaclass("Made", (), {})(),
+        hostile_class(object)(),
+        hostile_class(object, __class__=property(fail), __dict__=property(fail))(),
+        hostile_class(object, __slots__=())(),
+        hostile_class(str)("text"),
+        hostile_class(dict)(),
+        HostileMetaclass("Made", (), {}),
+        HostileMetaclass("Made", (), {})(),
         make_class_without_module(),
         make_class_without_module()(),
         with_property,
         with_property(),
         with_object,
-        SimpleLazyObject(wake),
+        SimpleLazyObject(fail),
         Lazy(),
         Proxy(),
         Loop(),
         Slotted(),
-        MethodType(touchy(object)(), touchy(object)()),
+        MethodType(hostile_class(object)(), hostile_class(object)()),
         functools.partial(Loop()),
         mock.ANY,
         mock.MagicMock(),
@@ -127,33 +127,33 @@ def make_lazy_module():
     return module
 
 
-class Zoo:
-    """Modules that hold the animals, and signals among them."""
+class Hostiles:
+    """Modules that contain the hostile objects, and signals among them."""
 
     def __init__(self):
-        animals = {f"animal{n}": animal for n, animal in enumerate(make_animals())}
-        self.module = ModuleType("zoo")
+        objects = {f"object{n}": each for n, each in enumerate(make_objects())}
+        self.module = ModuleType("hostiles")
         self.contents = vars(self.module)
-        self.contents.update(animals, signal=Signal(), __getattr__=wake)
+        self.contents.update(objects, signal=Signal(), __getattr__=fail)
         self.contents[5] = self.module.signal
-        cage = {**animals, "__module__": "zoo", "inner": Signal()}
-        self.module.Cage = type("Cage", (), cage)
+        names = {**objects, "__module__": "hostiles", "inner": Signal()}
+        self.module.Holder = type("Holder", (), names)
         nameless = ModuleType("nameless")
         nameless.signal = Signal()
         del nameless.__name__
         self.modules = {
-            "zoo": self.module,
-            "odd": touchy(ModuleType)("odd"),
+            "hostiles": self.module,
+            "odd": hostile_class(ModuleType)("odd"),
             "empty": ModuleType.__new__(ModuleType),
             "nameless": nameless,
             "lazy": make_lazy_module(),
-            **animals,
+            **objects,
         }
-        self.signals = [self.module.signal, self.module.Cage.inner, nameless.signal]
+        self.signals = [self.module.signal, self.module.Holder.inner, nameless.signal]
 
     @contextlib.contextmanager
     def imported(self):
-        """Have the modules among the imported ones, but not while pytest reports."""
+        """Import the modules for the block only, so that pytest doesn't see them."""
         sys.modules.update(self.modules)
         try:
             yield
@@ -163,13 +163,13 @@ class Zoo:
 
 
 @pytest.fixture
-def zoo():
-    return Zoo()
+def hostiles():
+    return Hostiles()
 
 
 @pytest.fixture
 def connect():
-    """Add an entry to ``fed``, as a program that edits the list can."""
+    """Return a function that adds an entry to ``fed``, as a program can."""
     before = [*fed.receivers]
 
     def add(receiver, sender=None, uid=None):
@@ -183,8 +183,8 @@ def connect():
 
 @pytest.fixture
 def installed():
-    """altdispatch among the apps, with its checks."""
-    # Classes of signals that other tests have left would be reported.
+    """Add altdispatch to the apps, with its checks."""
+    # The checks would report signal classes left by other tests.
     gc.collect()
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "altdispatch"]):
         yield
@@ -196,24 +196,24 @@ def listed():
     return found.connections
 
 
-def test_modules_of_the_zoo(zoo):
-    signals = [fed, *zoo.signals]
-    with zoo.imported():
+def test_hostile_modules(hostiles):
+    signals = [fed, *hostiles.signals]
+    with hostiles.imported():
         found = {id(signal) for signal in find_importable_signals()}
         names = name_signals(signals)
     assert found >= {id(signal) for signal in signals}
     assert [names[id(signal)] for signal in signals] == [
         f"{__name__}.fed",
-        "zoo.signal",
-        "zoo.Cage.inner",
+        "hostiles.signal",
+        "hostiles.Holder.inner",
         "nameless.signal",
     ]
-    # It has not been loaded.
-    assert type(zoo.modules["lazy"]) is not ModuleType
+    # The lazy module must not have been loaded.
+    assert type(hostiles.modules["lazy"]) is not ModuleType
 
 
-def test_module_with_a_name_of_pythons_own(monkeypatch):
-    """Projects have an app called ``profile``."""
+def test_module_named_like_one_of_the_standard_library(monkeypatch):
+    """Some projects have an app called ``profile``."""
     module = ModuleType("profile")
     module.__file__ = "/project/profile.py"
     module.changed = Signal()
@@ -222,38 +222,38 @@ def test_module_with_a_name_of_pythons_own(monkeypatch):
     assert name_signals([module.changed]) == {id(module.changed): "profile.changed"}
 
 
-def test_names_of_the_zoo():
-    for animal in make_animals():
-        name = dotted(animal)
+def test_names_of_hostile_objects():
+    for each in make_objects():
+        name = dotted(each)
         assert type(name) is str
         assert name.count(".")
     assert dotted(make_class_without_module()) == "builtins.cls"
-    assert dotted(SimpleLazyObject(wake)) == dotted(SimpleLazyObject)
+    assert dotted(SimpleLazyObject(fail)) == dotted(SimpleLazyObject)
     assert dotted(Proxy()) == f"{__name__}.Proxy"
-    assert dotted(Metaclass("Made", (), {})) == f"{__name__}.Made"
+    assert dotted(HostileMetaclass("Made", (), {})) == f"{__name__}.Made"
 
 
-def test_names_of_what_stands_for_a_function():
+def test_names_of_wrappers_of_functions():
     method = Loop().__call__
     assert dotted(method) == f"{__name__}.Loop.__call__"
-    assert dotted(functools.wraps(wake)(Loop())) == f"{__name__}.wake"
+    assert dotted(functools.wraps(fail)(Loop())) == f"{__name__}.fail"
     assert dotted([].append) == "builtins.list.append"
     assert dotted(list.append) == "builtins.list.append"
 
 
-def test_receivers_of_the_zoo(connect):
-    animals = [animal for animal in make_animals() if animal is not None]
-    for animal in animals:
-        connect(animal)
-        connect(animal, uid="again")
+def test_hostile_receivers(connect):
+    objects = [each for each in make_objects() if each is not None]
+    for each in objects:
+        connect(each)
+        connect(each, uid="again")
     connections = listed()
-    assert len(connections) == 2 * len(animals)
+    assert len(connections) == 2 * len(objects)
     for connection in connections[1::2]:
         assert connection.dispatch_uid == "'again'"
     list_repeated()
 
 
-def test_receiver_in_a_slot(connect):
+def test_wrapped_function_in_a_slot(connect):
     receiver = Slotted()
     receiver.__wrapped__ = update_last_login
     connect(receiver, uid="uid")
@@ -261,19 +261,30 @@ def test_receiver_in_a_slot(connect):
     assert connection.receiver == "django.contrib.auth.models.update_last_login"
 
 
-def test_senders_and_uids_of_the_zoo(connect):
-    for animal in make_animals():
-        connect(update_last_login, sender=animal, uid=touchy(object)())
-        connect(update_last_login, sender=animal, uid=(1, touchy(object)()))
+def test_hostile_senders(connect):
+    objects = [each for each in make_objects() if each is not None]
+    for each in objects:
+        connect(update_last_login, sender=each)
+    assert len(listed()) == len(objects)
 
 
-def test_model_itself_as_a_sender(connect):
+def test_uid_whose_repr_raises(connect):
+    class Uid:
+        def __repr__(self):
+            raise ValueError
+
+    connect(update_last_login, uid=Uid())
+    (connection,) = listed()
+    assert connection.dispatch_uid == f"a {__name__}.{Uid.__qualname__}"
+
+
+def test_model_class_as_a_sender(connect):
     fed.connect(update_last_login, sender=Model)
     (connection,) = listed()
     assert connection.sender in ("django.db.models.base.Model", "an object")
 
 
-def test_entries_that_nobody_connected(connect):
+def test_entries_not_made_by_connect(connect):
     fed.receivers += [None, (), ("a", "b"), (1, 2, 3, 4), (("a", "b"), 2, 3, 4)]
     connect(update_last_login)
     assert len(listed()) == 1
@@ -286,26 +297,26 @@ class Odd(Signal):
         pass
 
 
-def test_signals_that_were_not_initialised(zoo, implementation):
-    zoo.contents.update(odd_signal=Odd(), bare_signal=Signal.__new__(Signal))
-    with zoo.imported():
+def test_uninitialised_signals(hostiles, implementation):
+    hostiles.contents.update(odd_signal=Odd(), bare_signal=Signal.__new__(Signal))
+    with hostiles.imported():
         by_name = {signal.name: signal for signal in list_signals()}
-    assert by_name["zoo.odd_signal"].connections == []
-    assert by_name["zoo.bare_signal"].connections == []
+    assert by_name["hostiles.odd_signal"].connections == []
+    assert by_name["hostiles.bare_signal"].connections == []
     assert altdispatch.install()
     assert altdispatch.uninstall()
 
 
-def test_patches_of_the_zoo(installed, zoo):
+def test_hostile_patches(installed, hostiles):
     expected = {}
-    for number, animal in enumerate(make_animals()):
+    for number, each in enumerate(make_objects()):
         signal = Signal()
-        vars(signal)["_live_receivers"] = animal
-        zoo.contents[f"patched{number}"] = signal
-        # A partial is named by what it calls.
-        patch = animal.func if type(animal) is functools.partial else animal
-        expected[f"zoo.patched{number}"] = dotted(patch)
-    with zoo.imported():
+        vars(signal)["_live_receivers"] = each
+        hostiles.contents[f"patched{number}"] = signal
+        # A partial has the name of its function.
+        patch = each.func if type(each) is functools.partial else each
+        expected[f"hostiles.patched{number}"] = dotted(patch)
+    with hostiles.imported():
         slowed = altdispatch.status().patched
         messages = run_checks()
     assert slowed == expected
@@ -314,21 +325,21 @@ def test_patches_of_the_zoo(installed, zoo):
         assert patch in message.msg
 
 
-def test_commands_in_the_zoo(installed, zoo, capsys):
-    with zoo.imported():
+def test_commands_with_hostile_modules(installed, hostiles, capsys):
+    with hostiles.imported():
         messages = run_checks()
         call_command("altdispatch")
-        call_command("altdispatch", "signals", "--signal", "zoo.*")
+        call_command("altdispatch", "signals", "--signal", "hostiles.*")
     output = capsys.readouterr().out
     assert messages == []
-    assert "zoo.signal" in output
-    assert "zoo.Cage.inner" in output
+    assert "hostiles.signal" in output
+    assert "hostiles.Holder.inner" in output
 
 
-def test_modules_that_come_and_go():
+def test_modules_imported_and_removed_in_a_thread():
     stop = threading.Event()
 
-    def import_and_forget():
+    def import_and_remove():
         while not stop.is_set():
             for number in range(100):
                 module = ModuleType(f"passing{number}")
@@ -337,7 +348,7 @@ def test_modules_that_come_and_go():
             for number in range(100):
                 del sys.modules[f"passing{number}"]
 
-    thread = threading.Thread(target=import_and_forget)
+    thread = threading.Thread(target=import_and_remove)
     thread.start()
     try:
         for _ in range(5):
@@ -349,7 +360,7 @@ def test_modules_that_come_and_go():
 
 
 def test_check_does_not_walk_the_heap(installed, monkeypatch):
-    """It runs at every ``manage.py runserver``, ``test`` and ``migrate``."""
+    """The check runs at every ``manage.py runserver``, ``test`` and ``migrate``."""
     with monkeypatch.context() as patched:
-        patched.setattr("gc.get_objects", wake)
+        patched.setattr("gc.get_objects", fail)
         assert run_checks() == []

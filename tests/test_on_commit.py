@@ -1,4 +1,4 @@
-"""``on_commit()``, on stock Django and swapped."""
+"""Test ``on_commit()`` on stock Django and swapped."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ on_databases = pytest.mark.django_db(transaction=True, databases=["default", "ot
 
 
 @pytest.fixture(autouse=True)
-def signals():
-    """What a test connects is disconnected at its end."""
+def restored_signals():
+    """Disconnect what the test connects."""
     with receivers_restored(placed, post_save):
         yield
 
@@ -46,18 +46,18 @@ def collect_on_pypy():
 
 @on_databases
 def test_on_commit_lives_as_long_as_its_receiver():
-    def note(**kwargs):
+    def receive(**kwargs):
         pass
 
     gc.disable()
     try:
-        placed.connect(on_commit(note))
-        placed.connect(on_commit(note))
+        placed.connect(on_commit(receive))
+        placed.connect(on_commit(receive))
         placed.connect(on_commit(lambda **kwargs: None))
         assert len(placed.receivers) == 2
         collect_on_pypy()
-        assert [found for found, _ in placed.send(None)] == [on_commit(note)]
-        del note
+        assert [found for found, _ in placed.send(None)] == [on_commit(receive)]
+        del receive
         collect_on_pypy()
         assert not placed.has_listeners()
     finally:
@@ -65,22 +65,22 @@ def test_on_commit_lives_as_long_as_its_receiver():
 
 
 def test_on_commit_is_equal_for_the_same_receiver():
-    def note(**kwargs):
+    def receive(**kwargs):
         pass
 
-    assert on_commit(note) == on_commit(note)
-    assert on_commit(note) != on_commit(note, robust=True)
+    assert on_commit(receive) == on_commit(receive)
+    assert on_commit(receive) != on_commit(receive, robust=True)
 
-    # This copies attributes.
-    @wraps(note)
+    # wraps() copies attributes.
+    @wraps(receive)
     def other(**kwargs):
         pass
 
-    assert on_commit(other) != on_commit(note)
+    assert on_commit(other) != on_commit(receive)
     assert on_commit(other).__self__ is other
-    placed.connect(on_commit(note))
+    placed.connect(on_commit(receive))
     assert not placed.disconnect(on_commit(other))
-    assert placed.disconnect(on_commit(note))
+    assert placed.disconnect(on_commit(receive))
 
 
 @on_databases
@@ -95,38 +95,38 @@ def test_on_commit_of_a_mock():
 
 @on_databases
 def test_on_commit_has_the_name_of_its_receiver(caplog):
-    def note(**kwargs):
+    def receive(**kwargs):
         raise KeyError
 
-    placed.connect(on_commit(note), dispatch_uid=1)
-    placed.connect(on_commit(note), dispatch_uid=2)
+    placed.connect(on_commit(receive), dispatch_uid=1)
+    placed.connect(on_commit(receive), dispatch_uid=2)
     (found,) = [one for one in list_signals() if one.name == f"{__name__}.placed"]
-    name = "test_on_commit_has_the_name_of_its_receiver.<locals>.note"
+    name = "test_on_commit_has_the_name_of_its_receiver.<locals>.receive"
     for connection in found.connections:
         assert connection.receiver == f"{__name__}.{name}"
-        assert connection.line == inspect.getsourcelines(note)[1]
+        assert connection.line == inspect.getsourcelines(receive)[1]
     placed.send_robust(None)
     assert f"Error calling {name} in Signal.send_robust()" in caplog.text
 
 
 @on_databases
-def test_on_commit_that_is_muted():
+def test_muting_on_commit():
     seen = []
 
-    def note(**kwargs):
+    def receive(**kwargs):
         seen.append(kwargs)
 
-    placed.connect(on_commit(note))
-    for receivers in ([note], [on_commit(note)]):
+    placed.connect(on_commit(receive))
+    for receivers in ([receive], [on_commit(receive)]):
         with muted(placed, receivers=receivers):
             assert placed.send(None) == []
-    with muted(placed, receivers=[on_commit(note, robust=True), on_commit(print)]):
+    with muted(placed, receivers=[on_commit(receive, robust=True), on_commit(print)]):
         placed.send(None)
     assert len(seen) == 1
 
 
 def test_on_commit_without_keyword_arguments(settings):
-    """Django tells of it with DEBUG, too."""
+    """With DEBUG, Django raises this error too."""
     settings.DEBUG = True
     with pytest.raises(ValueError, match="must accept keyword arguments"):
         on_commit(lambda sender: None)
@@ -136,7 +136,7 @@ class Holder:
     def __init__(self):
         self.seen = []
 
-    def note(self, **kwargs):
+    def receive(self, **kwargs):
         self.seen.append(kwargs)
 
 
@@ -144,7 +144,7 @@ class Holder:
 @pytest.mark.parametrize("using", ["default", "other"])
 def test_on_commit_calls_with_the_same_arguments(using):
     holder, direct = Holder(), []
-    post_save.connect(on_commit(holder.note), sender=Tag, weak=False)
+    post_save.connect(on_commit(holder.receive), sender=Tag, weak=False)
     post_save.connect(lambda **kwargs: direct.append(kwargs), sender=Tag, weak=False)
     with transaction.atomic(using):
         Tag.objects.using(using).create(name="kept")
@@ -165,10 +165,10 @@ def test_on_commit_of_a_coroutine_function():
 
     @receiver(post_save, sender=Tag)
     @on_commit
-    async def note(instance, **kwargs):
+    async def receive(instance, **kwargs):
         names.append(await sync_to_async(str)(instance))
 
-    assert not iscoroutinefunction(note)
+    assert not iscoroutinefunction(receive)
     with transaction.atomic():
         Tag.objects.create(name="kept")
         assert names == []
@@ -182,13 +182,13 @@ def test_on_commit_of_a_coroutine_function():
 
 
 @on_databases
-def test_on_commit_of_what_is_marked_as_a_coroutine_function():
+def test_on_commit_of_a_function_marked_as_a_coroutine_function():
     seen = []
 
-    async def note(**kwargs):
+    async def receive(**kwargs):
         seen.append(kwargs["sender"])
 
-    marked = markcoroutinefunction(lambda **kwargs: note(**kwargs))
+    marked = markcoroutinefunction(lambda **kwargs: receive(**kwargs))
     placed.connect(on_commit(marked), weak=False)
     placed.send(Tag)
     assert seen == [Tag]
@@ -197,13 +197,13 @@ def test_on_commit_of_what_is_marked_as_a_coroutine_function():
 @on_databases
 def test_on_commit_that_fails(caplog):
     def fail(**kwargs):
-        raise ConnectionError("nobody answers")
+        raise ConnectionError("refused")
 
     placed.connect(on_commit(fail, robust=True))
     with transaction.atomic():
         placed.send(None)
     (record,) = caplog.records
-    assert "nobody answers" in record.getMessage()
+    assert "refused" in record.getMessage()
     placed.connect(on_commit(fail))
     with pytest.raises(ConnectionError), transaction.atomic():
         placed.send(None)

@@ -1,4 +1,4 @@
-"""``pytest -p altdispatch.pytest_plugin``, and the fixtures that need no option."""
+"""Test ``pytest -p altdispatch.pytest_plugin``, and the fixtures without it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_swapped():
     assert post_save.send(int) == []
 """
 
-FORGET = """\
+FORGET_RELEASES = """\
 import altdispatch.swap
 
 altdispatch.swap._KNOWN.clear()
@@ -72,7 +72,7 @@ def test_afterwards():
 def run_pytest(tmp_path):
     def run(*arguments, exit_code=0, tests=TESTS):
         (tmp_path / "test_it.py").write_text(tests)
-        (tmp_path / "forget.py").write_text(FORGET)
+        (tmp_path / "forget.py").write_text(FORGET_RELEASES)
         process = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", *arguments],
             capture_output=True,
@@ -91,7 +91,7 @@ def run_pytest(tmp_path):
     return run
 
 
-def test_plugin_swaps_and_says_so(run_pytest):
+def test_plugin_swaps_and_reports_it(run_pytest):
     output = run_pytest("-p", "altdispatch.pytest_plugin")
     assert f"{HEADER}, signals of Django " in output
     assert f"dispatched in {altdispatch.status().implementation}" in output
@@ -109,7 +109,7 @@ def test_unknown_dispatcher_ends_the_run(run_pytest):
     assert "nothing is swapped. Use --altdispatch-force" in output
 
 
-def test_unknown_dispatcher_by_force(run_pytest):
+def test_unknown_dispatcher_with_force(run_pytest):
     output = run_pytest(
         "-p", "forget", "-p", "altdispatch.pytest_plugin", "--altdispatch-force"
     )
@@ -117,7 +117,7 @@ def test_unknown_dispatcher_by_force(run_pytest):
 
 
 def test_fixtures(run_pytest):
-    """They hold until their test ends, and come with the package."""
+    """They last until the end of the test, and are installed with the package."""
     plugins = entry_points(group="pytest11")
     assert plugins["altdispatch.fixtures"].value == "altdispatch.fixtures"
     output = run_pytest("-p", "altdispatch.fixtures", tests=WITH_FIXTURES)
@@ -125,12 +125,12 @@ def test_fixtures(run_pytest):
     assert "dispatched in" not in output
 
 
-def test_pytest_that_comes_after_the_package(tmp_path):
-    """pytest, which wants to be first to import its plugins, has no warning."""
+def test_package_imported_before_pytest(tmp_path):
+    """pytest must not warn that it can't rewrite the plugin's assertions."""
     (tmp_path / "altdispatch").symlink_to(Path(altdispatch.__file__).parent)
     metadata = tmp_path / "altdispatch-0.dist-info"
     metadata.mkdir()
-    # As a wheel leaves them; those of an editable installation don't list the files.
+    # Metadata as in a wheel; an editable installation doesn't list the files.
     for name, text in {
         "METADATA": "Metadata-Version: 2.1\nName: altdispatch\nVersion: 0\n",
         "RECORD": "altdispatch/__init__.py,,\naltdispatch/fixtures.py,,\n",

@@ -1,4 +1,4 @@
-"""What is written in more than one place, for a release or its tools, agrees."""
+"""Check that versions and tools agree wherever they are written."""
 
 from configparser import RawConfigParser
 
@@ -10,7 +10,7 @@ from .check_release import CHANGELOG, contradictions
 from .conftest import ROOT
 
 
-def test_the_changelog_is_that_of_this_version():
+def test_changelog_has_this_version():
     changelog = CHANGELOG.read_text("utf-8")
     assert [*contradictions(altdispatch.__version__, changelog, [])] == []
 
@@ -35,7 +35,7 @@ def test_contradictions(headings, tags, expected):
     assert [*contradictions("1.1.0", changelog, tags)] == expected
 
 
-def test_the_hooks_have_the_tools_of_lint():
+def test_hooks_run_the_tools_of_lint():
     metadata = RawConfigParser()
     metadata.read(ROOT / "setup.cfg", "utf-8")
     tools = metadata["options.extras_require"]["lint"].split()

@@ -1,4 +1,4 @@
-"""Helpers around signals: on stock Django, swapped, and with signals of our own."""
+"""Test the helpers on stock Django, swapped, and with altdispatch's own Signal."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ async def async_receiver(**kwargs):
 
 @pytest.fixture(params=["stock", "swapped", "ours"])
 def signal_class(request: pytest.FixtureRequest, implementation: str) -> Iterator[type]:
-    """The class of signals: Django's, as it is and swapped, and altdispatch's."""
+    """Return a class of signals: Django's, Django's swapped, or altdispatch's."""
     if request.param == "swapped":
         assert altdispatch.install()
-    ours = request.param == "ours"
-    yield IMPLEMENTATIONS[implementation].Signal if ours else django.dispatch.Signal
+    is_ours = request.param == "ours"
+    yield IMPLEMENTATIONS[implementation].Signal if is_ours else django.dispatch.Signal
     altdispatch.uninstall()
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "caching"])
 def signal(signal_class: type, request: pytest.FixtureRequest) -> Iterator[object]:
-    """A signal with a receiver; its attributes are to be as they were in the end."""
+    """Return a signal with a receiver; check that no attribute is left behind."""
     signal = signal_class(use_caching=request.param)
     signal.connect(receiver)
     before = dict(vars(signal))
@@ -57,8 +57,8 @@ def signal(signal_class: type, request: pytest.FixtureRequest) -> Iterator[objec
     assert vars(signal).keys() == before.keys()
 
 
-def answers(signal, sender=Sender):
-    return [answer for _, answer in signal.send(sender)]
+def send_from(signal, sender=Sender):
+    return [response for _, response in signal.send(sender)]
 
 
 # muted()
@@ -66,26 +66,26 @@ def answers(signal, sender=Sender):
 
 def test_muted(signal):
     signal.connect(async_receiver)
-    assert answers(signal) == ["called", "awaited"]
+    assert send_from(signal) == ["called", "awaited"]
     with muted(signal):
-        assert answers(signal) == answers(signal, Other) == []
+        assert send_from(signal) == send_from(signal, Other) == []
         assert signal.send_robust(Sender) == []
         assert asyncio.run(signal.asend(Sender)) == []
         assert asyncio.run(signal.asend_robust(Sender)) == []
         assert not signal.has_listeners(Sender)
-    assert answers(signal) == ["called", "awaited"]
+    assert send_from(signal) == ["called", "awaited"]
 
 
 def test_muted_senders(signal):
     with muted(signal, senders=[Sender]):
-        assert answers(signal) == []
-        assert answers(signal, Other) == ["called"]
+        assert send_from(signal) == []
+        assert send_from(signal, Other) == ["called"]
     with muted(signal, senders=[]):
-        assert answers(signal) == ["called"]
+        assert send_from(signal) == ["called"]
 
 
 class Equal:
-    """Equal to all others of its kind, which are other senders all the same."""
+    """Objects that compare equal but are different senders."""
 
     def __eq__(self, other):
         return isinstance(other, Equal)
@@ -93,91 +93,91 @@ class Equal:
     __hash__ = object.__hash__
 
 
-def test_senders_are_told_by_identity(signal):
-    meant, other = Equal(), Equal()
-    with muted(signal, senders=[meant]):
-        assert answers(signal, meant) == []
-        assert answers(signal, other) == ["called"]
-    with recorded(signal, senders=[meant]) as sends:
-        answers(signal, other)
-        answers(signal, meant)
-    assert [sent.sender is meant for sent in sends] == [True]
+def test_senders_are_compared_by_identity(signal):
+    chosen, other = Equal(), Equal()
+    with muted(signal, senders=[chosen]):
+        assert send_from(signal, chosen) == []
+        assert send_from(signal, other) == ["called"]
+    with recorded(signal, senders=[chosen]) as sends:
+        send_from(signal, other)
+        send_from(signal, chosen)
+    assert [sent.sender is chosen for sent in sends] == [True]
 
 
-def test_senders_that_can_be_read_once(signal):
-    """A block is used again, so it has a list of them."""
+def test_senders_from_an_iterator(signal):
+    """The senders are read once, as a block can be entered again."""
     mutes = muted(signal, senders=iter([Sender]))
     records = recorded(signal, senders=iter([Sender]))
     for _ in range(2):
         with records as sends, mutes:
-            assert answers(signal) == []
+            assert send_from(signal) == []
         assert len(sends) == 1
 
 
-def test_class_that_has_methods_of_its_own(signal_class):
-    class Shouts(signal_class):
+def test_subclass_with_overridden_methods(signal_class):
+    class Upper(signal_class):
         def send(self, sender, **named):
-            return [(who, got.upper()) for who, got in super().send(sender, **named)]
+            return [(each, got.upper()) for each, got in super().send(sender, **named)]
 
         def _live_receivers(self, sender):
             receivers, async_receivers = super()._live_receivers(sender)
             return receivers[:1], async_receivers
 
-    signal = Shouts()
+    signal = Upper()
     with connected(receiver, signal), connected(receiver, signal):
         with recorded(signal) as sends:
-            assert answers(signal) == ["CALLED"]
+            assert send_from(signal) == ["CALLED"]
         assert [sent.answers for sent in sends] == [[(receiver, "CALLED")]]
         with muted(signal, senders=[Other]):
-            assert answers(signal) == ["CALLED"]
-            assert answers(signal, Other) == []
+            assert send_from(signal) == ["CALLED"]
+            assert send_from(signal, Other) == []
 
 
-def test_several_that_are_muted(signal, signal_class):
+def test_muting_several_signals(signal, signal_class):
     other = signal_class()
     other.connect(receiver)
     with muted(signal, other):
-        assert answers(signal) == answers(other) == []
-    assert answers(signal) == answers(other) == ["called"]
+        assert send_from(signal) == send_from(other) == []
+    assert send_from(signal) == send_from(other) == ["called"]
 
 
 def test_muted_after_an_error(signal):
     with pytest.raises(KeyError), muted(signal):
         raise KeyError
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
-def test_muted_blocks_that_nest(signal):
+def test_nested_muted_blocks(signal):
     first, second = muted(signal), muted(signal, senders=[Sender])
     first.__enter__()
     second.__enter__()
-    assert answers(signal) == answers(signal, Other) == []
-    # In the wrong order.
+    assert send_from(signal) == send_from(signal, Other) == []
+    # Leave the outer block first.
     first.__exit__(None, None, None)
-    assert answers(signal) == []
-    assert answers(signal, Other) == ["called"]
+    assert send_from(signal) == []
+    assert send_from(signal, Other) == ["called"]
     second.__exit__(None, None, None)
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
-def test_what_is_connected_while_muted(signal):
+def test_connecting_while_muted(signal):
     with muted(signal):
         assert signal.disconnect(receiver)
         signal.connect(async_receiver)
-    assert answers(signal) == ["awaited"]
+    assert send_from(signal) == ["awaited"]
 
 
 def test_other_threads_are_not_muted(signal):
     seen = []
 
-    def see():
-        seen.extend(answers(signal))
+    def send_in_thread():
+        seen.extend(send_from(signal))
 
     with muted(signal):
-        thread = threading.Thread(target=see)
+        thread = threading.Thread(target=send_in_thread)
         thread.start()
         thread.join()
-        assert answers(signal) == []
+        assert send_from(signal) == []
     assert seen == ["called"]
 
 
@@ -189,24 +189,24 @@ def test_other_tasks_are_not_muted(signal):
             async with muted(signal):
                 muting.set()
                 loop = asyncio.get_running_loop()
-                outer = await loop.run_in_executor(None, answers, signal)
-                # It holds in what takes the context of in here.
+                outer = await loop.run_in_executor(None, send_from, signal)
+                # Code that runs in the context of this task is muted too.
                 inner = [
-                    await sync_to_async(answers)(signal),
-                    await asyncio.to_thread(answers, signal),
-                    await asyncio.create_task(see()),
+                    await sync_to_async(send_from)(signal),
+                    await asyncio.to_thread(send_from, signal),
+                    await asyncio.create_task(send()),
                 ]
                 await done.wait()
                 return outer, inner
 
-        async def see():
-            return [answer for _, answer in await signal.asend(Sender)]
+        async def send():
+            return [response for _, response in await signal.asend(Sender)]
 
         task = asyncio.create_task(mute())
         await muting.wait()
-        seen = await see()
+        responses = await send()
         done.set()
-        return seen, await task
+        return responses, await task
 
     assert asyncio.run(main()) == (["called"], (["called"], [[], [], []]))
 
@@ -215,12 +215,12 @@ def test_task_that_outlives_the_block(signal):
     async def main():
         go_on = asyncio.Event()
 
-        async def see():
+        async def send():
             await go_on.wait()
-            return [answer for _, answer in await signal.asend(Sender)]
+            return [response for _, response in await signal.asend(Sender)]
 
         with muted(signal):
-            task = asyncio.create_task(see())
+            task = asyncio.create_task(send())
             await asyncio.sleep(0)
         with muted(signal):
             go_on.set()
@@ -229,30 +229,30 @@ def test_task_that_outlives_the_block(signal):
     assert asyncio.run(main()) == ["called"]
 
 
-def test_muted_by_many_threads(signal):
-    """Each for itself, all at once."""
-    right = []
+def test_muted_in_many_threads(signal):
+    """Each thread mutes the signal for itself only."""
+    results = []
 
     def work():
         for _ in range(50):
             with muted(signal):
-                right.append(answers(signal) == [])
-            right.append(answers(signal) == ["called"])
+                results.append(send_from(signal) == [])
+            results.append(send_from(signal) == ["called"])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(right) == 400
-    assert all(right)
+    assert len(results) == 400
+    assert all(results)
 
 
 def test_muted_functions(signal):
     @muted(signal)
     def function(*args):
         """Recurses."""
-        return answers(signal) if not args else function(*args[1:])
+        return send_from(signal) if not args else function(*args[1:])
 
     @muted(signal)
     async def coroutine_function():
@@ -262,10 +262,10 @@ def test_muted_functions(signal):
     assert function(1, 2) == asyncio.run(coroutine_function()) == []
     assert function.__doc__ == "Recurses."
     assert inspect.iscoroutinefunction(coroutine_function)
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
-def test_decorating_what_is_marked_as_a_coroutine_function(signal):
+def test_decorating_a_function_marked_as_a_coroutine_function(signal):
     async def send():
         return await signal.asend(Sender)
 
@@ -285,33 +285,33 @@ def test_swapped_while_muted(swap):
     try:
         with muted(signal):
             assert swap()
-            assert answers(signal) == []
-        assert answers(signal) == ["called"]
+            assert send_from(signal) == []
+        assert send_from(signal) == ["called"]
     finally:
         altdispatch.uninstall()
     assert "_live_receivers" not in vars(signal)
 
 
-def test_muted_where_somebody_has_patched(signal, monkeypatch):
+def test_muting_a_patched_signal(signal, monkeypatch):
     def live_receivers(sender):
-        return [lambda **kwargs: "theirs"], []
+        return [lambda **kwargs: "patched"], []
 
-    with monkeypatch.context() as patched:
-        patched.setattr(signal, "_live_receivers", live_receivers)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "_live_receivers", live_receivers)
         with muted(signal):
-            assert answers(signal) == []
-        assert answers(signal) == ["theirs"]
+            assert send_from(signal) == []
+        assert send_from(signal) == ["patched"]
         assert vars(signal)["_live_receivers"] is live_receivers
-    # They remove what was there when they came.
+    # Patch inside the block, and remove the patch after it.
     block = muted(signal)
     block.__enter__()
-    with monkeypatch.context() as patched:
-        patched.setattr(signal, "_live_receivers", live_receivers)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "_live_receivers", live_receivers)
         block.__exit__(None, None, None)
-        assert answers(signal) == ["theirs"]
-    assert answers(signal) == ["called"]
+        assert send_from(signal) == ["patched"]
+    assert send_from(signal) == ["called"]
     with muted(signal):
-        assert answers(signal) == []
+        assert send_from(signal) == []
 
 
 @pytest.mark.django_db
@@ -319,10 +319,10 @@ def test_muted_where_somebody_has_patched(signal, monkeypatch):
 def test_muted_models():
     saved = []
 
-    def note(sender, instance, **kwargs):
+    def record(sender, instance, **kwargs):
         saved.append(instance.username)
 
-    with connected(note, pre_save, post_save, senders=[User]):
+    with connected(record, pre_save, post_save, senders=[User]):
         with muted(pre_save, senders=[User]):
             User.objects.create(username="first")
         with muted(pre_save, post_save, senders=[Group]):
@@ -335,24 +335,24 @@ HELPERS = [muted, recorded, partial(connected, receiver)]
 
 @pytest.mark.parametrize("wrong", [(), ("post_save",), (post_save, None), ([],)])
 @pytest.mark.parametrize("helper", HELPERS)
-def test_what_is_no_signal(helper, wrong):
+def test_arguments_that_are_not_signals(helper, wrong):
     with pytest.raises(TypeError, match="signal"):
         helper(*wrong)
 
 
-def test_block_that_holds_already(signal):
+def test_entering_an_active_block(signal):
     block = muted(signal)
     with block:
         with pytest.raises(RuntimeError, match="active already"), block:
             pass
-        assert answers(signal) == []
+        assert send_from(signal) == []
     with block:
-        assert answers(signal) == []
+        assert send_from(signal) == []
     with pytest.raises(RuntimeError, match="is not active"):
         block.__exit__(None, None, None)
 
 
-def test_what_cannot_be_decorated():
+def test_objects_that_cannot_be_decorated():
     def generator():
         yield
 
@@ -372,22 +372,22 @@ def test_what_cannot_be_decorated():
 )
 @pytest.mark.parametrize("helper", ["muted", "recorded", "connected"])
 def test_models_as_senders(signal_class, helper, senders):
-    """As classes and by name, with every signal."""
+    """Senders can be models or their names, for signals of every class."""
     signal = signal_class()
     signal.connect(receiver)
     if helper == "muted":
         with muted(signal, senders=senders):
-            assert answers(signal, User) == []
-            assert answers(signal, Group) == ["called"]
+            assert send_from(signal, User) == []
+            assert send_from(signal, Group) == ["called"]
     elif helper == "recorded":
         with recorded(signal, senders=senders) as sends:
-            answers(signal, Group)
-            answers(signal, User)
+            send_from(signal, Group)
+            send_from(signal, User)
         assert [sent.sender for sent in sends] == [User]
     else:
         with connected(async_receiver, signal, senders=senders):
-            assert answers(signal, User) == ["called", "awaited"]
-            assert answers(signal, Group) == ["called"]
+            assert send_from(signal, User) == ["called", "awaited"]
+            assert send_from(signal, Group) == ["called"]
     assert [each[0] for each in signal.send(User)] == [receiver]
 
 
@@ -407,15 +407,15 @@ def test_models_as_senders(signal_class, helper, senders):
     ],
 )
 @pytest.mark.parametrize("helper", HELPERS)
-def test_what_is_no_sender(helper, senders, error, message):
-    """It is said at once, not when the block is entered."""
+def test_invalid_senders(helper, senders, error, message):
+    """The error is raised at once, before the block is entered."""
     with pytest.raises(error, match=message):
         helper(post_save, senders=senders)
 
 
 @pytest.mark.parametrize("helper", HELPERS)
-def test_models_that_are_not_there(helper):
-    """That is said on entering, as decorators are made before models are."""
+def test_unknown_models(helper):
+    """The error is raised on entering: decorators run before models are loaded."""
     for sender in ("auth.Usr", "oauth.User"):
         block = helper(post_save, senders=[sender])
         with pytest.raises(LookupError, match=sender.partition(".")[0]), block:
@@ -423,7 +423,7 @@ def test_models_that_are_not_there(helper):
     assert not vars(post_save).keys() - vars(ModelSignal()).keys()
 
 
-# Single receivers
+# Receivers
 
 
 class Methods:
@@ -431,13 +431,13 @@ class Methods:
         return "method"
 
 
-def test_single_receivers_that_are_muted(signal):
+def test_muting_receivers(signal):
     methods, others = Methods(), Methods()
     signal.connect(async_receiver)
     signal.connect(methods.method)
     signal.connect(others.method, dispatch_uid="theirs")
     with muted(signal, receivers=[receiver]):
-        assert answers(signal) == ["method", "method", "awaited"]
+        assert send_from(signal) == ["method", "method", "awaited"]
         with muted(signal, receivers=(methods.method, async_receiver)):
             assert signal.send(Sender) == [(others.method, "method")]
             assert signal.has_listeners(Sender)
@@ -445,23 +445,23 @@ def test_single_receivers_that_are_muted(signal):
                 assert signal.send_robust(Sender) == []
                 assert asyncio.run(signal.asend(Sender)) == []
                 assert not signal.has_listeners(Sender)
-    assert answers(signal) == ["called", "method", "method", "awaited"]
+    assert send_from(signal) == ["called", "method", "method", "awaited"]
     with muted(signal, receivers=[]):
-        assert len(answers(signal)) == 4
+        assert len(send_from(signal)) == 4
 
 
-def test_single_receivers_of_some_senders(signal):
+def test_muting_receivers_for_some_senders(signal):
     with muted(signal, senders=[Other], receivers=[receiver]):
-        assert answers(signal) == ["called"]
-        assert answers(signal, Other) == []
+        assert send_from(signal) == ["called"]
+        assert send_from(signal, Other) == []
 
 
-def test_single_receivers_are_told_by_identity(signal):
-    class Receives(Equal):
+def test_receivers_are_compared_by_identity(signal):
+    class EqualReceiver(Equal):
         def __call__(self, **kwargs):
             return "called too"
 
-    one, other = Receives(), Receives()
+    one, other = EqualReceiver(), EqualReceiver()
     with (
         connected(one, signal),
         connected(other, signal),
@@ -471,20 +471,20 @@ def test_single_receivers_are_told_by_identity(signal):
         assert (first[0], second[0] is other) == (receiver, True)
 
 
-def test_single_receivers_that_monitoring_has_wrapped(signal, monkeypatch):
-    """As Sentry's SDK does it."""
-    own = signal._live_receivers
+def test_muting_receivers_that_monitoring_has_wrapped(signal, monkeypatch):
+    """Sentry's SDK wraps receivers this way."""
+    original = signal._live_receivers
 
     def live_receivers(sender):
         return tuple(
-            [wraps(each)(partial(each)) for each in found] for found in own(sender)
+            [wraps(each)(partial(each)) for each in found] for found in original(sender)
         )
 
     monkeypatch.setattr(signal, "_live_receivers", live_receivers)
     with muted(signal, receivers=[receiver]):
-        assert answers(signal) == []
+        assert send_from(signal) == []
     with muted(signal, receivers=[async_receiver]):
-        assert answers(signal) == ["called"]
+        assert send_from(signal) == ["called"]
     monkeypatch.undo()
 
 
@@ -496,12 +496,12 @@ def test_single_receivers_that_monitoring_has_wrapped(signal, monkeypatch):
         ([post_save], "is not a receiver"),
     ],
 )
-def test_what_is_no_receiver(receivers, message):
+def test_invalid_receivers(receivers, message):
     with pytest.raises(TypeError, match=message):
         muted(post_save, receivers=receivers)
 
 
-def test_signals_and_receiver_in_the_wrong_order():
+def test_signal_and_receiver_in_the_wrong_order():
     with pytest.raises(TypeError, match=r"ModelSignal object at .* is not a receiver"):
         connected(post_save, receiver)
 
@@ -510,24 +510,24 @@ def test_signals_and_receiver_in_the_wrong_order():
 
 
 def test_connected(signal):
-    with connected(async_receiver, signal) as given:
-        assert given is async_receiver
-        assert answers(signal) == ["called", "awaited"]
-    assert answers(signal) == ["called"]
+    with connected(async_receiver, signal) as entered:
+        assert entered is async_receiver
+        assert send_from(signal) == ["called", "awaited"]
+    assert send_from(signal) == ["called"]
 
 
 def test_connected_for_a_sender(signal):
     with connected(async_receiver, signal, senders=[Sender]):
-        assert answers(signal) == ["called", "awaited"]
-        assert answers(signal, Other) == ["called"]
+        assert send_from(signal) == ["called", "awaited"]
+        assert send_from(signal, Other) == ["called"]
 
 
 def test_connected_is_kept_alive(signal):
     with connected(lambda **kwargs: "lambda", signal):
-        assert answers(signal) == ["called", "lambda"]
+        assert send_from(signal) == ["called", "lambda"]
 
 
-def test_connected_that_no_weak_reference_can_be_made_of(signal):
+def test_connected_receiver_without_weak_references(signal):
     class Slotted:
         __slots__ = ()
 
@@ -535,31 +535,31 @@ def test_connected_that_no_weak_reference_can_be_made_of(signal):
             return "slotted"
 
     with connected(Slotted(), signal):
-        assert answers(signal) == ["called", "slotted"]
+        assert send_from(signal) == ["called", "slotted"]
 
 
-def test_connected_to_several(signal, signal_class):
+def test_connected_to_several_signals(signal, signal_class):
     other = signal_class()
     with connected(async_receiver, signal, other):
-        assert answers(signal) == ["called", "awaited"]
-        assert answers(other) == ["awaited"]
-    assert answers(signal) == ["called"]
+        assert send_from(signal) == ["called", "awaited"]
+        assert send_from(other) == ["awaited"]
+    assert send_from(signal) == ["called"]
     assert other.receivers == []
 
 
 def test_connected_twice(signal):
-    """Each is a connection of its own, beside one that was there."""
+    """Each block adds a connection, also if the receiver is connected already."""
     with connected(receiver, signal):
         with connected(receiver, signal):
-            assert answers(signal) == ["called"] * 3
-        assert answers(signal) == ["called"] * 2
+            assert send_from(signal) == ["called"] * 3
+        assert send_from(signal) == ["called"] * 2
         assert signal.disconnect(receiver)
-        assert answers(signal) == ["called"]
+        assert send_from(signal) == ["called"]
         signal.connect(receiver)
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
-def test_connected_function(signal):
+def test_connected_as_a_decorator(signal):
     calls = []
 
     @connected(lambda **kwargs: calls.append(kwargs["sender"]), signal)
@@ -569,24 +569,24 @@ def test_connected_function(signal):
     assert function() == 2
     assert function() == 2
     assert calls == [Sender, Sender]
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
 def test_connected_for_several_senders(signal):
     with connected(async_receiver, signal, senders=[Sender, Other, Sender]):
-        assert answers(signal) == answers(signal, Other) == ["called", "awaited"]
-        assert answers(signal, Equal) == ["called"]
+        assert send_from(signal) == send_from(signal, Other) == ["called", "awaited"]
+        assert send_from(signal, Equal) == ["called"]
     with connected(async_receiver, signal, senders=[]):
-        assert answers(signal) == ["called"]
+        assert send_from(signal) == ["called"]
 
 
-def test_what_cannot_be_connected(signal, signal_class):
+def test_receiver_that_cannot_be_connected(signal, signal_class):
     other = signal_class()
     block = connected(lambda: None, other, signal)
     with override_settings(DEBUG=True), pytest.raises(ValueError, match="keyword"):
         block.__enter__()
     assert other.receivers == []
-    assert answers(signal) == ["called"]
+    assert send_from(signal) == ["called"]
 
 
 # recorded()
@@ -599,12 +599,12 @@ def test_recorded(signal):
         asyncio.run(signal.asend(Other, b=2))
         asyncio.run(signal.asend_robust(Sender))
     signal.send(Sender)
-    answer = [(receiver, "called")]
+    responses = [(receiver, "called")]
     assert sends == [
-        Sent(signal, Sender, {"a": 1}, "send", answer),
-        Sent(signal, Other, {}, "send_robust", answer),
-        Sent(signal, Other, {"b": 2}, "asend", answer),
-        Sent(signal, Sender, {}, "asend_robust", answer),
+        Sent(signal, Sender, {"a": 1}, "send", responses),
+        Sent(signal, Other, {}, "send_robust", responses),
+        Sent(signal, Other, {"b": 2}, "asend", responses),
+        Sent(signal, Sender, {}, "asend_robust", responses),
     ]
     assert sends[0].receivers == [receiver]
     assert sends[0].error is None
@@ -620,7 +620,7 @@ def test_recorded_arguments_of_any_name(signal):
     assert [sent.named for sent in sends] == [named] * 4
 
 
-def test_several_that_are_recorded(signal, signal_class):
+def test_recording_several_signals(signal, signal_class):
     other = signal_class()
     with recorded(signal, other) as sends:
         other.send(Sender)
@@ -634,18 +634,18 @@ def test_several_that_are_recorded(signal, signal_class):
 
 def test_recorded_senders(signal):
     with recorded(signal, senders=[Sender]) as sends:
-        assert answers(signal) == answers(signal, Other) == ["called"]
+        assert send_from(signal) == send_from(signal, Other) == ["called"]
     assert [sent.sender for sent in sends] == [Sender]
 
 
-def test_recorded_that_calls_nobody(signal):
+def test_recorded_send_without_receivers(signal):
     signal.disconnect(receiver)
     with recorded(signal) as sends:
         signal.send(Sender)
     assert sends == [Sent(signal, Sender, {}, "send")]
 
 
-def test_recorded_that_fails(signal):
+def test_recorded_send_that_fails(signal):
     def fails(**kwargs):
         raise error
 
@@ -662,7 +662,7 @@ def test_recorded_that_fails(signal):
     assert isinstance(wrong.error, TypeError)
 
 
-def test_recorded_that_is_interrupted(signal):
+def test_recorded_send_that_is_interrupted(signal):
     def interrupts(**kwargs):
         raise KeyboardInterrupt
 
@@ -675,7 +675,7 @@ def test_recorded_that_is_interrupted(signal):
     assert isinstance(sends[0].error, KeyboardInterrupt)
 
 
-def test_recorded_blocks_that_nest(signal):
+def test_nested_recorded_blocks(signal):
     with recorded(signal) as outer:
         signal.send(Sender, n=1)
         with recorded(signal) as inner, muted(signal):
@@ -694,7 +694,7 @@ def test_recorded_in_other_threads(signal):
     assert len(sends) == 1
 
 
-def test_recorded_sends_in_the_order_in_which_they_began(signal):
+def test_recorded_sends_are_ordered_by_their_start(signal):
     def sends_more(sender, **kwargs):
         if sender is Sender:
             signal.send(Other)

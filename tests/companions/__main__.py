@@ -1,12 +1,12 @@
-"""Drive the companions on stock Django and swapped, and compare: ``make companions``.
+"""Run the companions on stock Django and swapped, and compare: ``make companions``.
 
     python -m tests.companions                   all of them
     python -m tests.companions wagtail sentry    some
-    python -m tests.companions --monitoring      with monitoring enabled where swapped
+    python -m tests.companions --monitoring      with monitoring where swapped
 
-Each is driven on stock Django and with each implementation, in processes of their own,
-as many of the packages patch what they use. A run of all without monitoring also
-writes its table to docs/results/. Exit status: 0 if everything was the same.
+Each companion runs on stock Django and with each implementation, in separate processes,
+as many of the packages patch Django. A run of all companions without monitoring also
+writes its table to docs/results/. Exit status: 0 if there was no difference.
 """
 
 import argparse
@@ -30,25 +30,25 @@ import altdispatch
 from ._companion import Companion, names, read
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What each implementation needs in the environment.
+#: The environment variables that select each implementation.
 SWAPPED = {
     "c": {"ALTDISPATCH_PURE_PYTHON": "0", "ALTDISPATCH_REQUIRE_SPEEDUPS": "1"},
     "python": {"ALTDISPATCH_PURE_PYTHON": "1", "ALTDISPATCH_REQUIRE_SPEEDUPS": "0"},
 }
 if find_spec("altdispatch._speedups") is None:
     del SWAPPED["c"]
-# Some write down what was in a set.
-EVEN = {"PYTHONHASHSEED": "0"}
+# Some companions record the contents of a set in its order.
+SAME_IN_ALL_RUNS = {"PYTHONHASHSEED": "0"}
 TIME_LIMIT = 300
 
 
 class Failed(Exception):
-    """A companion could not be driven."""
+    """A companion's process failed."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for a companion: by implementation, "same" or what else it is."""
+    """A companion's outcome with each implementation: "same", or something else."""
 
     companion: Companion
     lines: int
@@ -59,11 +59,11 @@ class Result:
         return f"{self.companion.name}, {self.lines} lines, {', '.join(outcomes)}"
 
     def is_good(self) -> bool:
-        """Return whether everything was the same."""
+        """Return whether there was no difference."""
         return set(self.outcomes.values()) == {"same"}
 
     def cells(self) -> list[str]:
-        """Return what is in the columns of the table."""
+        """Return the cells of the table's row."""
         packages = [f"{name} {version(name)}" for name in self.companion.packages]
         return [
             ", ".join(packages) or "Django alone",
@@ -74,7 +74,7 @@ class Result:
 
 
 def main() -> int:
-    """Do what the command line asks for; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.companions",
         description="Compare packages for Django, stock and swapped.",
@@ -99,12 +99,12 @@ def main() -> int:
 
 
 def compare(companion: Companion, options: Sequence[str]) -> Result:
-    """Drive a companion on all dispatchers, and return how it went.
+    """Run a companion with all dispatchers and compare.
 
     ``options`` are those of ``_drive`` where the dispatcher is swapped.
     """
     try:
-        stock = see(companion, "stock", [])
+        stock = run_companion(companion, "stock", [])
     except Failed as failure:
         print(failure, file=sys.stderr)
         return Result(companion, 0, dict.fromkeys(SWAPPED, "fails on stock Django"))
@@ -118,9 +118,9 @@ def compare_with(
     dispatcher: str,
     options: Sequence[str],
 ) -> str:
-    """Return how what is seen with a dispatcher compares with stock Django."""
+    """Return how a run with an implementation compares with stock Django."""
     try:
-        swapped = see(companion, dispatcher, options)
+        swapped = run_companion(companion, dispatcher, options)
     except Failed as failure:
         print(failure, file=sys.stderr)
         return "fails"
@@ -132,12 +132,14 @@ def compare_with(
     return "different"
 
 
-def see(companion: Companion, dispatcher: str, options: Sequence[str]) -> list[str]:
-    """Return the lines of what is seen with a dispatcher; raise Failed if it fails."""
+def run_companion(
+    companion: Companion, dispatcher: str, options: Sequence[str]
+) -> list[str]:
+    """Run a companion; return the lines of its output, or raise Failed."""
     process = subprocess.run(
         [sys.executable, "-m", f"{__package__}._drive", companion.name, *options],
         cwd=ROOT,
-        env={**os.environ, **EVEN, **SWAPPED.get(dispatcher, {})},
+        env={**os.environ, **SAME_IN_ALL_RUNS, **SWAPPED.get(dispatcher, {})},
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT,
@@ -150,7 +152,7 @@ def see(companion: Companion, dispatcher: str, options: Sequence[str]) -> list[s
 
 
 def documented_table() -> Path:
-    """Return where the documentation has the table of this Python and this Django."""
+    """Return the path of the table for this Python and this Django."""
     python = "{}.{}".format(*sys.version_info)
     release = "{}.{}".format(*django.VERSION)
     results = ROOT / "docs" / "results"
@@ -158,7 +160,7 @@ def documented_table() -> Path:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the results as reStructuredText, to be included in a page."""
+    """Return the results as reStructuredText, for a page to include."""
     header = ["Packages", "What is compared", "Lines of it", *SWAPPED]
     lines = [
         f"- altdispatch: {altdispatch.__version__}",

@@ -1,4 +1,4 @@
-"""What a companion's module says, without importing it: Django isn't set up yet."""
+"""Read the module of a companion without importing it, as Django isn't set up yet."""
 
 import ast
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Companion:
-    """A module: its name, what it checks, and its constants."""
+    """A module's name, description and constants."""
 
     name: str
     checks: str

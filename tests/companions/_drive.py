@@ -1,4 +1,4 @@
-"""Drive one companion in this process, and print what it saw.
+"""Run one companion in this process, and print what it observed.
 
 python -m tests.companions._drive NAME [--swapped [--monitoring]]
 """
@@ -24,7 +24,7 @@ from altdispatch import monitoring
 from . import _settings
 from ._companion import Companion, names, read
 
-#: What is another in each run: identifiers, moments and addresses.
+#: Identifiers, timestamps and addresses, which differ between runs.
 MADE_UP = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?"
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def drive(companion: Companion, swapped: bool) -> Any:
-    """Return what is seen of the companion in a new project in the current folder."""
+    """Run the companion in a new project in this folder; return what it observed."""
     module = f"{__package__}.{companion.name}"
     add_settings({"ROOT_URLCONF": module, **companion.settings})
     if not swapped:
@@ -60,10 +60,10 @@ def drive(companion: Companion, swapped: bool) -> Any:
     os.environ["DJANGO_SETTINGS_MODULE"] = _settings.__name__
     django.setup()
     call_command("migrate", verbosity=0)
-    # The models of the migrations, of which some are connected to signals, would be
-    # there for as long as the garbage collector happens to let them.
+    # Drop the models of the migrations, as some are connected to signals. Otherwise the
+    # garbage collector would decide when they disappear.
     gc.collect()
-    # Not before, as there may be models in it.
+    # The module may define models, so it can't be imported before setup().
     driven = import_module(module)
     with connection.schema_editor() as editor:
         for model in apps.get_app_config("companions").get_models():
@@ -72,7 +72,7 @@ def drive(companion: Companion, swapped: bool) -> Any:
 
 
 def add_settings(settings: dict[str, Any]) -> None:
-    """Add to the settings of all; lists to the end of lists."""
+    """Add settings to those of all companions. Lists are appended to lists."""
     for name, value in settings.items():
         if isinstance(value, list):
             value = [*getattr(_settings, name, []), *value]

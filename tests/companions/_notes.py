@@ -1,4 +1,4 @@
-"""What companions write down."""
+"""Record what companions observe."""
 
 import weakref
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from tests.system.recording import describe
 
 
 class Notes(list[Any]):
-    """What was seen, in its order, as plain values."""
+    """The observations in order, as plain values."""
 
     def listen(self, name: str, signal: Signal, **options: Any) -> Callable[..., Any]:
-        """Connect a receiver that writes down what it's called with, and return it."""
+        """Connect a receiver that records its arguments, and return it."""
 
         def receive(**arguments: Any) -> str:
             self.append([name, arguments["signal"] is signal, describe(arguments)])
@@ -24,23 +24,23 @@ class Notes(list[Any]):
         return receive
 
     def listen_to(self, signals: dict[str, Signal]) -> None:
-        """Connect such a receiver to each signal, under its name."""
+        """Connect such a receiver to each signal."""
         for name, signal in signals.items():
             self.listen(name, signal)
 
     def take(self) -> list[Any]:
-        """Return what has been written down since the last time."""
+        """Return the observations since the last call."""
         taken = self[:]
         self.clear()
         return taken
 
 
 def receivers_of(signal: Signal) -> list[str]:
-    """Return the names of all that is connected to a signal, in the signal's order."""
+    """Return the names of a signal's receivers, in order."""
     receivers = [entry[1] for entry in signal.receivers]
     live = [
         receiver() if isinstance(receiver, weakref.ref) else receiver
         for receiver in receivers
     ]
-    # "func" is what a partial calls.
+    # A partial has no name, so use that of its function.
     return [getattr(receiver, "func", receiver).__qualname__ for receiver in live]

@@ -1,4 +1,4 @@
-"""A Redis server of a companion's own."""
+"""Run a Redis server for one companion."""
 
 import subprocess
 import time
@@ -10,7 +10,7 @@ from redis import ConnectionError, Redis
 
 @contextmanager
 def redis_server() -> Iterator[None]:
-    """Have a server while in the block, with its socket in the current folder."""
+    """Run a server for the block, with its socket in the current folder."""
     command = ["redis-server", "--port", "0", "--unixsocket", "redis.sock"]
     server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
     try:

@@ -1,4 +1,4 @@
-"""How a project has Sentry's SDK initialized, and where it sends to."""
+"""Initialise Sentry's SDK with a transport that sends nothing."""
 
 from collections import defaultdict
 from typing import Any
@@ -10,8 +10,8 @@ from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.transport import Transport
 
 
-class Kept(Transport):
-    """Keeps what would be sent."""
+class RecordingTransport(Transport):
+    """Record the items that would be sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,22 +22,22 @@ class Kept(Transport):
             self.items[item.type].append(item.payload.json)
 
 
-def initialize(**options: Any) -> Kept:
-    """Initialize the SDK with options of its integration with Django."""
-    kept = Kept()
+def initialize(**options: Any) -> RecordingTransport:
+    """Initialise the SDK with options for its Django integration."""
+    transport = RecordingTransport()
     sentry_sdk.init(
-        transport=kept,
+        transport=transport,
         traces_sample_rate=1.0,
         integrations=[DjangoIntegration(signals_spans=True, **options)],
     )
-    return kept
+    return transport
 
 
 class Sentry(AppConfig):
-    """Initializes it in the order of the apps: before altdispatch, or after it."""
+    """Initialise the SDK before or after altdispatch, in the order of the apps."""
 
     name = "tests.companions._sentry"
     label = "sentry"
 
     def ready(self) -> None:
-        self.kept = initialize()
+        self.transport = initialize()

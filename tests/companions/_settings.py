@@ -1,4 +1,4 @@
-"""What the projects of all companions have."""
+"""Settings of all companions' projects."""
 
 SECRET_KEY = "companions"
 ALLOWED_HOSTS = ["testserver"]
@@ -27,7 +27,7 @@ TEMPLATES = [
         },
     }
 ]
-# In a file, as a connection to a database in memory isn't closed.
+# In a file, as Django doesn't close a connection to an in-memory database.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

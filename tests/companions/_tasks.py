@@ -1,4 +1,4 @@
-"""Receivers that run as tasks, driven the same way with each engine."""
+"""Use receivers that run as tasks, in the same way with each engine."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ async def new_name(name: str, **kwargs: Any) -> dict[str, Any]:
 
 
 def note_payload_errors(task: Any, notes: Notes) -> None:
-    """Write down what is refused."""
+    """Record the error of an invalid payload."""
 
     def whole(instance: Group, **kwargs: Any) -> dict[str, Any]:
         return {"group": instance}
@@ -48,7 +48,7 @@ def note_payload_errors(task: Any, notes: Notes) -> None:
 def use_tasks(
     task: Any, notes: Notes, ways: Sequence[When], work: Callable[[], None]
 ) -> None:
-    """Queue in each way that the engine has, and have its worker do it."""
+    """Enqueue tasks in each way that the engine supports, and run them."""
     note_payload_errors(task, notes)
     if "transaction" not in ways:
         try:

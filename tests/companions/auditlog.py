@@ -90,7 +90,7 @@ def drive():
 
 
 def change(title):
-    """Do with a note all that there are entries for."""
+    """Change a note in each way that is logged."""
     note = Note.objects.create(title=title)
     note.title += ", then"
     note.save()

@@ -12,14 +12,14 @@ from ._redis import redis_server
 PACKAGES = ["django-cacheops"]
 SETTINGS = {
     "INSTALLED_APPS": ["altdispatch", "cacheops"],
-    # In the current folder.
+    # The socket is in the current folder.
     "CACHEOPS_REDIS": {"unix_socket_path": "redis.sock"},
     "CACHEOPS": {"companions.*": {"ops": "all", "timeout": 60}},
 }
 
 notes = Notes()
 
-# Before there is a model, whose receivers get before them all the same.
+# Connected before the model exists; the package's receivers still come first.
 notes.listen("saving", pre_save)
 notes.listen("saved", post_save)
 notes.listen("deleted", post_delete)
@@ -31,7 +31,7 @@ class Book(models.Model):
 
 
 def look_up(instance, **kwargs):
-    """Ask the cache, as a receiver that only works after those of the package."""
+    """Query the cache in a receiver: this works only after the package's receivers."""
     titles = Book.objects.filter(pk=instance.pk).values_list("title", flat=True)
     notes.append(["found by a receiver", list(titles)])
 
@@ -64,39 +64,39 @@ def use():
     """Read, change, and read again."""
     book = Book.objects.create(title="one")
     group = Group.objects.create(name="readers")
-    look()
-    look()
+    record_found()
+    record_found()
     book.title = "two"
     book.save()
-    look()
+    record_found()
     book.groups.add(group)
-    look()
+    record_found()
     book.groups.clear()
-    look()
+    record_found()
     try:
         with transaction.atomic():
             Book.objects.create(title="never")
-            look()
+            record_found()
             raise ValueError
     except ValueError:
-        look()
+        record_found()
     with transaction.atomic():
         Book.objects.create(title="three")
-        look()
-    look()
+        record_found()
+    record_found()
     with no_invalidation:
         Book.objects.create(title="four")
-    look()
+    record_found()
     Book.objects.filter(title="four").invalidated_update(title="five")
-    look()
+    record_found()
     book.delete()
-    look()
+    record_found()
     invalidate_all()
-    look()
+    record_found()
 
 
-def look():
-    """Write down what is found through the cache."""
+def record_found():
+    """Record what is found through the cache."""
     books = Book.objects.order_by("pk")
     notes.append(
         [

@@ -20,18 +20,18 @@ SETTINGS = {
     "CELERY_BROKER_URL": "memory://",
 }
 
-# Celery has Django's checks run, which ask for them.
+# Celery runs Django's checks, which need them.
 urlpatterns = []
 
 app = Celery("companions")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 
-# Those of the sender's thread, and of the worker's, which may be another.
+# Calls in the sender's thread, and in the worker's, which may be another one.
 sent, worked = Notes(), Notes()
 
 SENT = ["before_task_publish", "after_task_publish"]
 WORKED = ["task_prerun", "task_postrun", "task_success", "task_failure"]
-#: The arguments that are the same in each run.
+#: The arguments that don't differ between runs.
 KEPT = ["args", "kwargs", "routing_key", "state", "retval", "result", "exception"]
 
 
@@ -80,7 +80,7 @@ def drive():
 
 
 def change(name):
-    """Save and delete a group in a transaction; save another one in vain."""
+    """Save and delete a group in a transaction; save another one and roll back."""
     with transaction.atomic():
         Group.objects.create(name=name).delete()
         sent.append("to be committed")
@@ -93,7 +93,7 @@ def change(name):
 
 
 def listen(notes, name):
-    """Write the calls for a signal of Celery's down."""
+    """Record the calls of one of Celery's signals."""
 
     def receive(sender, signal, **arguments):
         kept = {name: arguments[name] for name in KEPT if name in arguments}

@@ -28,7 +28,7 @@ PACKAGES = ["channels", "daphne"]
 SETTINGS = {
     "INSTALLED_APPS": ["altdispatch", "channels"],
     "CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
-    # Those in the database have random keys.
+    # Sessions in the database have random keys.
     "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
 }
 
@@ -51,7 +51,7 @@ SIGNALS = {
     "left": left,
 }
 
-# Up to Django 6.0 both kinds of receivers run at the same time.
+# Up to Django 6.0, both kinds of receivers run at the same time.
 notes, async_notes = Notes(), Notes()
 
 
@@ -156,7 +156,7 @@ async def refuse_later(text, **kwargs):
 
 def drive():
     User.objects.create(username="ada")
-    # Django's own receivers of request_started are alone at first.
+    # First, request_started has only Django's own receivers.
     alone = [asyncio.run(use()) for use in USES]
     Group.objects.all().delete()
     for name, signal in SIGNALS.items():
@@ -169,7 +169,7 @@ def drive():
 
 
 def async_receiver(name):
-    """Return a receiver that writes down that it was called."""
+    """Return a receiver that records its calls."""
 
     async def receive(**arguments):
         async_notes.append([name, sorted(arguments)])
@@ -179,8 +179,8 @@ def async_receiver(name):
 
 
 async def make_requests():
-    """Make requests, and return the answers."""
-    answers = []
+    """Make requests, and return the responses."""
+    responses = []
     for method, url in [
         ("GET", "/page/"),
         ("GET", "/async-page/?name=readers"),
@@ -190,10 +190,10 @@ async def make_requests():
         ("GET", "/page/"),
     ]:
         request = HttpCommunicator(application, method, url)
-        answer = await request.get_response(timeout=TIMEOUT)
+        response = await request.get_response(timeout=TIMEOUT)
         await request.wait(timeout=TIMEOUT)
-        answers.append([url, answer["status"], answer["body"].decode()])
-    return answers
+        responses.append([url, response["status"], response["body"].decode()])
+    return responses
 
 
 async def chat():
@@ -209,14 +209,14 @@ async def pass_the_door():
 
 
 async def talk(url, *texts):
-    """Say something on a socket; return the answers."""
+    """Send texts over a socket; return the responses."""
     socket = WebsocketCommunicator(application, url)
-    answers = [await socket.connect(timeout=TIMEOUT)]
+    responses = [await socket.connect(timeout=TIMEOUT)]
     for text in texts:
         await socket.send_to(text_data=text)
-        answers.append(await socket.receive_from(timeout=TIMEOUT))
+        responses.append(await socket.receive_from(timeout=TIMEOUT))
     await socket.disconnect(timeout=TIMEOUT)
-    return answers
+    return responses
 
 
 USES = (make_requests, chat, async_chat, pass_the_door)

@@ -80,12 +80,12 @@ def drive():
 
 
 def panel(client):
-    """Return what the toolbar shows of the signals of a request."""
+    """Return what the toolbar shows about the signals of a request."""
     html = client.get("/").content.decode()
     (request_id,) = re.findall(r'data-request-id="(\w+)"', html)
     (subtitle,) = re.findall(r"\d+ receivers of \d+ signals", html)
-    answer = client.get(
+    response = client.get(
         "/__debug__/render_panel/",
         {"request_id": request_id, "panel_id": "SignalsPanel"},
     )
-    return [subtitle, answer.json()["content"]]
+    return [subtitle, response.json()["content"]]

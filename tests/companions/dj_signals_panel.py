@@ -45,7 +45,7 @@ async def telegraph(**kwargs):
 def drive():
     client = Client()
     client.force_login(User.objects.create_superuser("ada"))
-    before = look(client)
+    before = get_pages(client)
     clerk = Clerk()
     notes = Notes()
     notes.listen("anything", post_save)
@@ -53,17 +53,17 @@ def drive():
     post_save.connect(telegraph)
     pre_save.connect(clerk.file, sender=User)
     m2m_changed.connect(clerk.file, sender=User.groups.through)
-    connected = look(client)
+    connected = get_pages(client)
     del clerk
-    gone = look(client)
+    gone = get_pages(client)
     assert "Clerk.file" in str(connected)
     assert "telegraph" in str(connected)
     assert "Clerk.file" not in str(before + gone)
     return [before, connected, gone, notes]
 
 
-def look(client):
-    """Return the list of signals, and the pages of all that it has a link to."""
+def get_pages(client):
+    """Return the list of signals, and all pages that it links to."""
     page = get(client, ROOT)
     links = re.findall(rf'href="({ROOT}detail/[^"]*)"', "\n".join(page))
     assert f"{ROOT}detail/django.db.models.signals.post_save/" in links
@@ -71,8 +71,8 @@ def look(client):
 
 
 def get(client, link):
-    """Return the lines of a page about signals, but not those above, with a token."""
-    answer = client.get(link)
-    assert answer.status_code == 200
-    _, main = answer.content.decode().split("<main")
+    """Return the lines of a page's main part: the rest contains a token."""
+    response = client.get(link)
+    assert response.status_code == 200
+    _, main = response.content.decode().split("<main")
     return main.splitlines()

@@ -13,7 +13,7 @@ from ._notes import Notes
 try:
     from django.tasks import task as task_on_database
 except ImportError:
-    # Before Django 6.0, the package takes the backport.
+    # Before Django 6.0, the package uses the backport.
     task_on_database = task
 
 PACKAGES = ["django-tasks", "django-tasks-db"]

@@ -46,7 +46,7 @@ def drive():
 
 
 def error_of(function):
-    """Return the error that a call raises, which it has to."""
+    """Return the error that a call raises; fail if it raises none."""
     try:
         function()
     except Exception as error:

@@ -21,7 +21,7 @@ class Article(StatusModel):
 
     title = models.CharField(max_length=50)
     body = models.CharField(max_length=50)
-    # It connects a receiver for post_init.
+    # The field connects a receiver to post_init.
     published_at = MonitorField(monitor="status", when=["published"])
 
     tracker = FieldTracker()
@@ -31,8 +31,8 @@ class Article(StatusModel):
         return self.title
 
 
-def write_down(moment):
-    """Return a receiver that writes down what the trackers say at that moment."""
+def record_at(moment):
+    """Return a receiver that records the trackers' state at that moment."""
 
     def receive(instance, update_fields=None, **kwargs):
         fields = None if update_fields is None else sorted(update_fields)
@@ -42,7 +42,7 @@ def write_down(moment):
 
 
 def tracked(article):
-    """Return what the trackers say about an article."""
+    """Return the trackers' state for an article."""
     titles = article.title_tracker
     return [
         sorted(article.get_deferred_fields()),
@@ -53,39 +53,39 @@ def tracked(article):
 
 
 def drive():
-    pre_save.connect(write_down("before"), sender=Article, weak=False)
-    post_save.connect(write_down("after"), sender=Article, weak=False)
+    pre_save.connect(record_at("before"), sender=Article, weak=False)
+    post_save.connect(record_at("after"), sender=Article, weak=False)
     notes.listen("made", post_init, sender=Article)
     article = Article(title="one", body="text")
-    note(article)
+    record_now(article)
     article.save()
-    note(article)
+    record_now(article)
     article.title = "two"
     article.status = "published"
-    note(article)
+    record_now(article)
     article.save(update_fields=["title"])
-    note(article)
+    record_now(article)
     article.refresh_from_db(fields=["status"])
-    note(article)
+    record_now(article)
     with article.tracker:
         article.body = "more text"
         article.save()
-        note(article)
-    note(article)
+        record_now(article)
+    record_now(article)
     for deferred in (
         Article.objects.only("title").get(),
         Article.objects.defer("title").get(),
     ):
-        note(deferred)
+        record_now(deferred)
         deferred.title = "three"
-        note(deferred)
+        record_now(deferred)
         deferred.save()
-        note(deferred)
+        record_now(deferred)
         deferred.refresh_from_db()
-        note(deferred)
+        record_now(deferred)
     assert {"before", "after", "made", "now"} == {kind for kind, *_ in notes}
     return [notes, Article.published.count(), Article.draft.count()]
 
 
-def note(article):
+def record_now(article):
     notes.append(["now", *tracked(article)])

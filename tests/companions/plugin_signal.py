@@ -14,7 +14,7 @@ notes = Notes()
 
 
 class PluginSignal(Signal):
-    """Gets from a sender only to the plugins that this sender has enabled."""
+    """Send only to the plugins that the sender has enabled."""
 
     def connect(self, receiver, sender=None, weak=True, dispatch_uid=None):
         if not hasattr(receiver, "plugin"):
@@ -28,7 +28,7 @@ class PluginSignal(Signal):
         ]
 
     def send_chained(self, sender, name, **named):
-        """Give to each receiver as ``name`` what the one before has answered."""
+        """Pass each receiver's response to the next receiver, as ``name``."""
         for receiver in self._enabled(sender):
             named[name] = receiver(signal=self, sender=sender, **named)
         return named[name]
@@ -80,30 +80,30 @@ banner.plugin = "banner"
 
 def drive():
     seen = [play(PluginSignal(use_caching)) for use_caching in (False, True)]
-    # Chained, after what the banner has made of it.
+    # Chained: banner() has added 10 to the price of 3.
     assert ["tax", 13] in notes
     return [seen, notes]
 
 
 def play(signal):
-    """Return what is seen of a signal."""
+    """Use a signal; return what was observed."""
     both, one, none = Shop("banner", "tax"), Shop("tax"), Shop()
-    seen = [see(signal, both)]
+    seen = [observe(signal, both)]
     with suppress(ValueError):
         signal.connect(of_no_plugin)
     signal.connect(tax)
     signal.connect(round_off)
     signal.connect(banner, sender=both)
-    # More than once each, for what is remembered of the first time.
-    seen += [see(signal, shop) for shop in [both, one, none] * 3]
+    # Send more than once, to use what was cached by the first send.
+    seen += [observe(signal, shop) for shop in [both, one, none] * 3]
     seen += [receivers_of(signal), signal.is_connected(tax), signal.disconnect(tax)]
     seen += [receivers_of(signal), signal.is_connected(tax), signal.disconnect(tax)]
-    seen += [see(signal, shop) for shop in [both, one] * 2]
+    seen += [observe(signal, shop) for shop in [both, one] * 2]
     return seen
 
 
-def see(signal, shop):
-    """Return what is seen of a signal when one shop sends it."""
+def observe(signal, shop):
+    """Send a signal from one shop; return what was observed."""
     answers = [
         [[receiver.__qualname__, answer] for receiver, answer in send(shop, price=3)]
         for send in (signal.send, signal.send_robust)

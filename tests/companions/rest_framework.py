@@ -30,7 +30,7 @@ KEY = "0123456789abcdef"
 @receiver(post_save, sender=settings.AUTH_USER_MODEL)
 def create_auth_token(sender, instance=None, created=False, **kwargs):
     if created:
-        # Not of itself, so that it's the same in each run.
+        # A random key would differ between runs.
         Token.objects.create(user=instance, key=f"{KEY}{instance.pk}")
 
 
@@ -63,16 +63,16 @@ def drive():
     user = User.objects.create(username="ada")
     user.save()
     client = APIClient()
-    answers = []
+    responses = []
     for header in ["", "Token wrong", f"Token {user.auth_token.key}"]:
         client.credentials(HTTP_AUTHORIZATION=header)
-        answers += [
+        responses += [
             client.get("/users/"),
             client.post("/users/", {"username": "bob", "email": "bob@example.com"}),
             client.post("/users/", {"username": "ada"}),
         ]
-    statuses = [answer.status_code for answer in answers]
+    statuses = [response.status_code for response in responses]
     assert statuses == [401] * 6 + [200, 201, 400]
     assert Token.objects.count() == 2
     tokens = Token.objects.order_by("key").values_list("key", "user__username")
-    return [statuses, [answer.json() for answer in answers], list(tokens), notes]
+    return [statuses, [response.json() for response in responses], list(tokens), notes]

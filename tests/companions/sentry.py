@@ -18,7 +18,8 @@ from ._sentry import initialize
 PACKAGES = ["sentry-sdk"]
 SETTINGS = {"INSTALLED_APPS": ["tests.companions._sentry.Sentry", "altdispatch"]}
 
-#: Where a frame is that differs, as docs/explanation/differences.rst says.
+#: Modules of the dispatchers, whose frames differ: see
+#: docs/explanation/differences.rst.
 DISPATCHERS = {"django.dispatch.dispatcher", "altdispatch.dispatcher"}
 
 notes = Notes()
@@ -65,7 +66,7 @@ urlpatterns = [path("create/", create), path("cancel/", cancel)]
 def drive():
     stock = Stock()
     connect(stock)
-    everything = play(apps.get_app_config("sentry").kept)
+    everything = play(apps.get_app_config("sentry").transport)
     less = play(initialize(signals_denylist=[post_init, ordered]))
     assert count_spans(everything) > count_spans(less) > 0
     assert len(everything["errors"]) == len(less["errors"]) == 2
@@ -73,7 +74,7 @@ def drive():
 
 
 def connect(stock):
-    """Connect one receiver of each kind, and one that writes down to each signal."""
+    """Connect a receiver of each kind, and one that records to each signal."""
     notes.listen_to(
         {
             "started": request_started,
@@ -95,19 +96,19 @@ def connect(stock):
     cancelled.connect(write_email)
 
 
-def play(kept):
-    """Return what is seen of some requests."""
+def play(transport):
+    """Make requests; return what was observed."""
     application = get_wsgi_application()
     return {
         "answers": [get(application, path) for path in ("/create/", "/cancel/")],
         "calls": notes.take(),
-        "transactions": [describe(item) for item in kept.items["transaction"]],
-        "errors": [describe_error(item) for item in kept.items["event"]],
+        "transactions": [describe(item) for item in transport.items["transaction"]],
+        "errors": [describe_error(item) for item in transport.items["event"]],
     }
 
 
 def get(application, path):
-    """Make a request as a server does, which is what Sentry makes a transaction of."""
+    """Make a request as a server does; Sentry makes a transaction of it."""
     answer = []
     environ = {"PATH_INFO": path, "HTTP_HOST": "testserver"}
     setup_testing_defaults(environ)
@@ -126,7 +127,7 @@ def count_spans(seen):
 
 
 def describe(transaction):
-    """Return the spans of a transaction, each with what it is in."""
+    """Return the spans of a transaction, each with the name of its parent."""
     trace = transaction["contexts"]["trace"]
     names = {span["span_id"]: span["description"] for span in transaction["spans"]}
     names[trace["span_id"]] = transaction["transaction"]
@@ -145,7 +146,7 @@ def describe(transaction):
 
 
 def describe_error(event):
-    """Return an error and where it was, without the frames of the dispatcher."""
+    """Return an error and its frames without those of the dispatcher."""
     errors = [
         [
             error["type"],

@@ -66,7 +66,7 @@ def drive():
 
 
 def change():
-    """Do what there is a history of afterwards."""
+    """Make changes of each kind that the history records."""
     ada = User.objects.create(username="ada")
     here, there = (Place.objects.create(name=name) for name in ("here", "there"))
     poll = Poll.objects.create(question="Where?")
@@ -89,5 +89,5 @@ def change():
 
 
 def diffs(rows):
-    """Return what changed from each row to the next."""
+    """Return the changes between each row and the next."""
     return [new.diff_against(old) for old, new in pairwise(rows)]

@@ -25,14 +25,14 @@ SETTINGS = {
     "CELERY_RESULT_EXTENDED": True,
 }
 
-# Celery has Django's checks run, which ask for them.
+# Celery runs Django's checks, which need them.
 urlpatterns = []
 
-# In the current folder.
+# The socket is in the current folder.
 REDIS = f"redis+socket://{Path.cwd()}/redis.sock"
 fennel.app.conf.update(broker_url=REDIS, result_backend=REDIS)
 
-# Those of this thread, and of the worker's.
+# Calls in this thread, and in the worker's.
 notes, worked = Notes(), Notes()
 
 
@@ -43,7 +43,7 @@ def record(name):
 
 def count_waiting():
     client = Redis(unix_socket_path="redis.sock")
-    # There is one for each priority.
+    # Each priority has its own queue.
     return sum(client.llen(queue) for queue in client.keys("default*"))
 
 
@@ -52,7 +52,7 @@ def work():
     with start_worker(fennel.app, perform_ping_check=False):
         deadline = time.monotonic() + 60
         while len(worked) < expected:
-            assert time.monotonic() < deadline, "the worker does nothing"
+            assert time.monotonic() < deadline, "the worker runs no tasks"
             time.sleep(0.01)
 
 

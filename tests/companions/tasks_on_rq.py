@@ -12,7 +12,7 @@ PACKAGES = ["django-tasks-rq", "rq"]
 SETTINGS = {
     "INSTALLED_APPS": ["altdispatch", "django_rq"],
     "TASKS": {"default": {"BACKEND": "django_tasks_rq.RQBackend"}},
-    # In the current folder.
+    # The socket is in the current folder.
     "RQ_QUEUES": {"default": {"UNIX_SOCKET_PATH": "redis.sock", "DB": 0}},
 }
 
@@ -31,7 +31,7 @@ def work():
         "default",
         burst=True,
         verbosity=0,
-        # In this process, which has the notes.
+        # The worker must run in this process, which has the notes.
         worker_class="rq.SimpleWorker",
         job_class="django_tasks_rq.Job",
     )

@@ -83,7 +83,7 @@ def drive():
 
 
 def edit(user):
-    """Do with pages what an editor does; return how their site answers then."""
+    """Edit pages as an editor does; return the site's responses afterwards."""
     home = Site.objects.get().root_page
     news = home.add_child(instance=ArticlePage(title="News", body="All the news."))
     weather = news.add_child(
@@ -110,6 +110,6 @@ def edit(user):
     copied.delete(user=user)
     client = Client()
     paths = ["/forecast/", "/weather/", "/news/weather/", "/headlines/", "/copy/"]
-    answers = [[path, client.get(path).status_code] for path in paths]
+    statuses = [[path, client.get(path).status_code] for path in paths]
     news.delete()
-    return answers
+    return statuses

@@ -1,4 +1,4 @@
-"""What a drop-in ``Signal`` must keep, line by line.
+"""The contract of a drop-in ``Signal``, item by item.
 
 ========================================================  ============================
 1. Public interface
@@ -8,7 +8,7 @@ names, parameters, defaults, kinds, errors                test_interface.py
 2. Dispatch
 --------------------------------------------------------------------------------------
 order, arguments, a new list of pairs                     test_dispatch.py
-resolved before the first call; nesting, recursion        test_dispatch.py
+looked up before the first call; nesting, recursion       test_dispatch.py
 ``lookup_key``, falsy ``dispatch_uid``                    test_dispatch.py
 ``settings.DEBUG``                                        test_dispatch.py
 weak by default; dead receivers and senders               test_lifetimes.py
@@ -20,21 +20,21 @@ asynchronous receivers                                    test_async.py
 --------------------------------------------------------------------------------------
 entries, death of a receiver, of a sender                 test_lifetimes.py
 gather or group, context, errors, order, ``is_async``     test_async.py
-4. Private surface
+4. Private interface
 --------------------------------------------------------------------------------------
 attributes, on every instance                             test_private_surface.py
 ``receivers`` replaced, edited, read                      test_private_surface.py
 ``_live_receivers``                                       test_private_surface.py
-methods replaced on class, subclass, instance             test_private_surface.py
+methods patched on class, subclass, instance              test_private_surface.py
 subclasses that override and call ``super()``             test_private_surface.py
 names in ``django.dispatch.dispatcher``                   test_private_surface.py
 ``copy``, ``deepcopy``, ``pickle``                        test_private_surface.py
-5. Around it
+5. Surroundings
 --------------------------------------------------------------------------------------
 identity; names imported before the swap                  test_identity.py
 threads, fork, garbage collection, shutdown               test_concurrency.py
 signals, descriptors, fork, exit, threads, greenlets      test_async_interruptions.py
-steps of asynchronous receivers and senders               test_async_steps.py
+order of steps of receivers and senders                   test_async_steps.py
 recursion, stack                                          test_stack.py
 ========================================================  ============================
 """

@@ -1,4 +1,4 @@
-"""What the tests of hostile programs share."""
+"""Helpers for the tests of hostile programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from ..implementations import COUNTS_REFERENCES
 
 needs_counts = pytest.mark.skipif(
-    not COUNTS_REFERENCES, reason="PyPy runs finalizers at a time of its own"
+    not COUNTS_REFERENCES, reason="PyPy runs finalizers later"
 )
 CACHING = pytest.mark.parametrize("caching", [False, True], ids=["plain", "caching"])
 
@@ -16,8 +16,8 @@ class Sender:
     pass
 
 
-def answers(signal, sender=Sender, how="send"):
-    return [answer for _, answer in getattr(signal, how)(sender)]
+def responses(signal, sender=Sender, how="send"):
+    return [response for _, response in getattr(signal, how)(sender)]
 
 
 class Receiver:

@@ -31,17 +31,17 @@ HOW = ["send", "asend", "send_robust", "asend_robust"]
 
 @pytest.fixture(params=HOW)
 def send(request):
-    """A function that sends in one of the four ways, from where that belongs."""
+    """Return a function that sends with one of the four methods."""
 
     def send(signal, sender=Sender, **named):
-        answer = getattr(signal, request.param)(sender, **named)
-        if inspect.isawaitable(answer):
+        result = getattr(signal, request.param)(sender, **named)
+        if inspect.isawaitable(result):
 
             async def wait():
-                return await answer
+                return await result
 
             return asyncio.run(wait())
-        return answer
+        return result
 
     send.how = request.param
     return send
@@ -81,36 +81,37 @@ def test_is_async_is_decided_by_connect(assert_same, receiver):
     assert assert_same(scenario) is (receiver not in (synchronous, holder))
 
 
-def test_answers_synchronous_ones_first(assert_same, caching, send):
+def test_synchronous_responses_come_first(assert_same, caching, send):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         for receiver in (asynchronous, synchronous, holder.method, marked, partial):
             signal.connect(receiver, weak=False, sender=Sender)
-        answers = [send(signal, zebra=1, ape=2) for _ in range(2)]
-        nobody = send(signal, int)
-        return [[answer for _, answer in one] for one in answers], nobody
+        results = [send(signal, zebra=1, ape=2) for _ in range(2)]
+        without_receivers = send(signal, int)
+        responses = [[response for _, response in each] for each in results]
+        return responses, without_receivers
 
-    answers, nobody = assert_same(scenario)
-    assert answers[0] == answers[1]
-    assert answers[0][0] == ("synchronous", ["signal", "sender", "zebra", "ape"])
-    assert len(answers[0]) == 5
-    assert nobody == []
+    responses, without_receivers = assert_same(scenario)
+    assert responses[0] == responses[1]
+    assert responses[0][0] == ("synchronous", ["signal", "sender", "zebra", "ape"])
+    assert len(responses[0]) == 5
+    assert without_receivers == []
 
 
 def test_only_asynchronous_or_only_synchronous(assert_same, caching, send):
     def scenario(Signal):
-        answers = []
+        results = []
         for receiver in (asynchronous, synchronous):
             signal = Signal(use_caching=caching)
             signal.connect(receiver)
-            answers.append([(got is receiver, said) for got, said in send(signal)])
-        return answers
+            results.append([(each is receiver, got) for each, got in send(signal)])
+        return results
 
     assert all(assert_same(scenario))
 
 
 def test_errors(assert_same, caching, send, caplog):
-    """One, and two at once, which 6.1 raises as a group."""
+    """One receiver fails, or two: Django 6.1 raises two errors as a group."""
 
     def scenario(Signal):
         outcomes = []
@@ -128,15 +129,15 @@ def test_errors(assert_same, caching, send, caplog):
                 signal.connect(fails)
             signal.connect(asynchronous)
             try:
-                answers = [repr(answer) for _, answer in send(signal)]
+                responses = [repr(response) for _, response in send(signal)]
             except Exception as error:
-                answers = [
+                responses = [
                     repr(error),
                     repr(error.__cause__),
                     type(error.__context__),
                     error.__suppress_context__,
                 ]
-            outcomes.append((answers, [r.getMessage() for r in caplog.records]))
+            outcomes.append((responses, [r.getMessage() for r in caplog.records]))
         return outcomes
 
     (one, logged), (two, _) = assert_same(scenario)
@@ -150,7 +151,7 @@ def test_errors(assert_same, caching, send, caplog):
 
 
 def test_error_of_a_synchronous_receiver(assert_same, caching, send):
-    """Whether the asynchronous ones are started then depends on the release."""
+    """It depends on the release whether asynchronous receivers are started then."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -166,10 +167,10 @@ def test_error_of_a_synchronous_receiver(assert_same, caching, send):
         signal.connect(fails)
         signal.connect(works)
         try:
-            answers = [repr(answer) for _, answer in send(signal)]
+            responses = [repr(response) for _, response in send(signal)]
         except ValueError as error:
-            answers = repr(error)
-        return answers, sorted(calls)
+            responses = repr(error)
+        return responses, sorted(calls)
 
     _, calls = assert_same(scenario)
     if send.how == "asend":
@@ -178,13 +179,13 @@ def test_error_of_a_synchronous_receiver(assert_same, caching, send):
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_receiver_that_can_not_be_called(assert_same, caching, send):
-    async def choosy(signal, sender):
+    async def without_kwargs(signal, sender):
         return "answer"
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
-        signal.connect(choosy)
-        return [repr(answer) for _, answer in send(signal, value=1)]
+        signal.connect(without_kwargs)
+        return [repr(response) for _, response in send(signal, value=1)]
 
     assert "got an unexpected keyword argument" in str(assert_same(scenario))
 
@@ -211,8 +212,8 @@ def test_order_of_starting(assert_same, caching, send, together):
     assert [number for number, _ in calls] == [*range(together)] * 2
 
 
-def test_synchronous_and_asynchronous_at_once_or_not(assert_same):
-    """Up to 6.0 a synchronous receiver can wait for an asynchronous one."""
+def test_synchronous_and_asynchronous_receivers_at_the_same_time(assert_same):
+    """Up to Django 6.0, a synchronous receiver can wait for an asynchronous one."""
 
     def scenario(Signal):
         signal = Signal()
@@ -237,7 +238,7 @@ def test_synchronous_and_asynchronous_at_once_or_not(assert_same):
 
 
 def test_threads(assert_same, caching, send):
-    """Of an asynchronous receiver in a send(): see the documented differences."""
+    """Receivers run on the same threads; the differences document the exception."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -266,7 +267,7 @@ def test_threads(assert_same, caching, send):
 
 
 def test_context_variables(assert_same, caching, send):
-    """6.1 carries back what receivers set, and lets them see each other's."""
+    """Django 6.1 copies back what receivers set, and later receivers see it."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -311,7 +312,7 @@ def test_context_variables(assert_same, caching, send):
 def test_context_variable_that_can_not_be_compared(assert_same):
     class Incomparable:
         def __ne__(self, other):
-            raise LookupError("not today")
+            raise LookupError("not comparable")
 
     def scenario(Signal):
         signal = Signal()
@@ -338,7 +339,7 @@ def test_cancelling(assert_same, how):
         signal = Signal()
         calls = []
 
-        async def patient(**kwargs):
+        async def waits(**kwargs):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -346,7 +347,7 @@ def test_cancelling(assert_same, how):
                 raise
 
         async def main():
-            signal.connect(patient)
+            signal.connect(waits)
             task = asyncio.create_task(getattr(signal, how)(Sender))
             for _ in range(10):
                 await asyncio.sleep(0)
@@ -363,8 +364,8 @@ def test_cancelling(assert_same, how):
 
 
 @pytest.mark.parametrize("how", ["asend", "asend_robust"])
-def test_error_that_cancels_the_others(assert_same, how):
-    """Each has made its first step before, also where an error cancels."""
+def test_error_that_cancels_the_other_receivers(assert_same, how):
+    """Each receiver makes its first step before the error cancels it."""
 
     def scenario(Signal):
         signal = Signal()
@@ -401,20 +402,20 @@ def test_error_that_cancels_the_others(assert_same, how):
 
 
 def test_send_inside_a_running_loop(assert_same, caching):
-    """With asynchronous receivers, async_to_sync() refuses it."""
+    """With asynchronous receivers, async_to_sync() raises an error."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(synchronous)
 
         async def main():
-            answers = [len(signal.send(Sender))]
+            results = [len(signal.send(Sender))]
             signal.connect(asynchronous)
             try:
                 signal.send(Sender)
             except RuntimeError as error:
-                answers.append(str(error)[:40])
-            return answers
+                results.append(str(error)[:40])
+            return results
 
         return asyncio.run(main())
 
@@ -422,7 +423,7 @@ def test_send_inside_a_running_loop(assert_same, caching):
 
 
 def test_send_from_a_thread_of_a_running_loop(assert_same, caching):
-    """The coroutines run on that loop."""
+    """The coroutines run on the running loop."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)

@@ -1,4 +1,4 @@
-"""From synchronous to asynchronous code and back: on which thread, in what order."""
+"""Calls between synchronous and asynchronous code: their threads and order."""
 
 from __future__ import annotations
 
@@ -33,40 +33,41 @@ async def calls(**kwargs):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_sends_that_nest(assert_same, depth):
-    """From synchronous to asynchronous code and back; nobody waits for ever."""
+def test_nested_sends(assert_same, depth):
+    """Sends alternate between synchronous and asynchronous code without deadlock."""
 
     def scenario(Signal):
         signal = Signal()
         notes = []
-        home = threading.current_thread()
+        sender_thread = threading.current_thread()
 
         def synchronous(level, **kwargs):
-            notes.append((level, "called", threading.current_thread() is home))
+            in_sender_thread = threading.current_thread() is sender_thread
+            notes.append((level, "called", in_sender_thread))
             return level
 
         async def asynchronous(level, **kwargs):
             notes.append((level, "starts"))
             if level < depth:
-                answers = await sync_to_async(signal.send)(Sender, level=level + 1)
-                notes.append((level, [answer for _, answer in answers]))
-                answers = await signal.asend(Sender, level=depth)
+                responses = await sync_to_async(signal.send)(Sender, level=level + 1)
+                notes.append((level, [response for _, response in responses]))
+                await signal.asend(Sender, level=depth)
             notes.append((level, "ends"))
             return level
 
         signal.connect(synchronous)
         signal.connect(asynchronous)
-        answers = signal.send(Sender, level=0)
-        # Up to 6.0 the two kinds run at the same time.
-        return [answer for _, answer in answers], sorted(notes, key=repr)
+        responses = signal.send(Sender, level=0)
+        # Up to Django 6.0, both kinds of receivers run at the same time.
+        return [response for _, response in responses], sorted(notes, key=repr)
 
-    answers, notes = assert_same(scenario)
-    assert answers == [0, 0]
-    assert all(home for _, what, home in (n for n in notes if len(n) == 3))
+    responses, notes = assert_same(scenario)
+    assert responses == [0, 0]
+    assert all(is_sender for _, _, is_sender in (n for n in notes if len(n) == 3))
 
 
-def test_sends_that_nest_deeply(assert_same):
-    """Each task waits for the next one, and no stack grows."""
+def test_deeply_nested_sends(assert_same):
+    """Each task waits for the next one, and the stack doesn't grow."""
 
     def scenario(Signal):
         signal = Signal()
@@ -74,17 +75,17 @@ def test_sends_that_nest_deeply(assert_same):
         async def receiver(level, **kwargs):
             if level == 2000:
                 return level
-            ((_, answer),) = await signal.asend(Sender, level=level + 1)
-            return answer
+            ((_, response),) = await signal.asend(Sender, level=level + 1)
+            return response
 
         signal.connect(receiver)
-        return [answer for _, answer in asyncio.run(signal.asend(Sender, level=0))]
+        return [response for _, response in asyncio.run(signal.asend(Sender, level=0))]
 
     assert assert_same(scenario) == [2000]
 
 
-def test_work_that_waits_for_what_else_the_loop_does(assert_same):
-    """Synchronous code of one receiver, for asynchronous code of another."""
+def test_synchronous_code_waits_for_another_receiver(assert_same):
+    """A receiver's synchronous code waits for another receiver's coroutine."""
 
     def scenario(Signal):
         signal = Signal()
@@ -100,37 +101,37 @@ def test_work_that_waits_for_what_else_the_loop_does(assert_same):
 
         signal.connect(first)
         signal.connect(second)
-        return [answer for _, answer in signal.send(Sender)]
+        return [response for _, response in signal.send(Sender)]
 
     assert assert_same(scenario) == [True, None]
 
 
-def test_work_that_waits_for_what_the_loop_reads(assert_same):
+def test_synchronous_code_waits_for_a_socket(assert_same):
     def scenario(Signal):
         signal = Signal()
         happened = threading.Event()
-        ours, theirs = socket.socketpair()
+        reading, writing = socket.socketpair()
 
         def write_and_wait():
-            theirs.send(b"x")
+            writing.send(b"x")
             return happened.wait(60)
 
         async def receiver(**kwargs):
             loop = asyncio.get_running_loop()
-            loop.add_reader(ours, happened.set)
-            answer = await sync_to_async(write_and_wait)()
-            loop.remove_reader(ours)
-            return answer
+            loop.add_reader(reading, happened.set)
+            result = await sync_to_async(write_and_wait)()
+            loop.remove_reader(reading)
+            return result
 
         signal.connect(receiver)
-        with ours, theirs:
-            return [answer for _, answer in signal.send(Sender)]
+        with reading, writing:
+            return [response for _, response in signal.send(Sender)]
 
     assert assert_same(scenario) == [True]
 
 
-def test_work_that_nobody_waits_for(assert_same):
-    """Handed to asgiref's executor, without the loop's knowing."""
+def test_synchronous_code_that_is_not_awaited(assert_same):
+    """The receiver submits it to asgiref's executor, so the loop doesn't know it."""
 
     def scenario(Signal):
         signal = Signal()
@@ -138,9 +139,12 @@ def test_work_that_nobody_waits_for(assert_same):
 
         async def receiver(**kwargs):
             executor = asgiref.sync.AsyncToSync.executors.current
-            executor.submit(lambda: notes.append(threading.current_thread() is home))
+            executor.submit(record_thread)
 
-        home = threading.current_thread()
+        def record_thread():
+            notes.append(threading.current_thread() is sender_thread)
+
+        sender_thread = threading.current_thread()
         signal.connect(receiver)
         signal.send(Sender)
         return notes
@@ -148,8 +152,8 @@ def test_work_that_nobody_waits_for(assert_same):
     assert assert_same(scenario) == [True]
 
 
-def test_work_that_turns_wait_for(assert_same):
-    """Asynchronous code of one receiver, for synchronous code of another."""
+def test_receiver_polls_for_synchronous_code(assert_same):
+    """A receiver's coroutine waits for another receiver's synchronous code."""
 
     def scenario(Signal):
         signal = Signal()
@@ -165,13 +169,13 @@ def test_work_that_turns_wait_for(assert_same):
 
         signal.connect(first)
         signal.connect(second)
-        return [answer for _, answer in signal.send(Sender)]
+        return [response for _, response in signal.send(Sender)]
 
     assert assert_same(scenario) == [None, "seen"]
 
 
-def test_work_that_wakes_its_loop(assert_same):
-    """As run_coroutine_threadsafe() does, and other threads do."""
+def test_synchronous_code_that_wakes_its_loop(assert_same):
+    """It uses run_coroutine_threadsafe(), async_to_sync() and another thread."""
 
     def scenario(Signal):
         signal = Signal()
@@ -204,13 +208,13 @@ def test_work_that_wakes_its_loop(assert_same):
             return "done"
 
         signal.connect(receiver)
-        return [answer for _, answer in signal.send(Sender)], notes
+        return [response for _, response in signal.send(Sender)], notes
 
     assert assert_same(scenario) == (["done"], [True, "inner", True, "inner"])
 
 
-def test_local_data(assert_same):
-    """asgiref's, which Django keeps languages and URL prefixes in."""
+def test_asgiref_locals(assert_same):
+    """Django keeps languages and URL prefixes in them."""
 
     def scenario(Signal):
         signal = Signal()
@@ -236,20 +240,20 @@ def test_local_data(assert_same):
 
         signal.connect(first)
 
-        def act():
+        def set_and_send():
             local.value = "sender's"
             signal.send(Sender)
             return local.value, getattr(local, "mine", None)
 
-        after = contextvars.Context().run(act)
+        after = contextvars.Context().run(set_and_send)
         return after, notes
 
     after, _ = assert_same(scenario)
-    # Up to 6.0 each receiver has a context of its own.
+    # Up to Django 6.0, each receiver has its own context.
     assert after == ("sender's", "changed" if SYNC_RECEIVERS_FIRST else None)
 
 
-def test_local_data_of_synchronous_receivers(assert_same):
+def test_asgiref_locals_of_synchronous_receivers(assert_same):
     def scenario(Signal):
         signal = Signal()
         notes = []
@@ -268,12 +272,12 @@ def test_local_data_of_synchronous_receivers(assert_same):
         return notes
 
     notes = assert_same(scenario)
-    # Up to 6.0 it is called in a task of its own.
+    # Up to Django 6.0, the receiver runs in its own task.
     assert notes == ["sender's", "receiver's" if SYNC_RECEIVERS_FIRST else None]
 
 
 def test_threads_for_synchronous_code(assert_same):
-    """One for the process, or one for each context that asks for its own."""
+    """The process has one, and each ThreadSensitiveContext has its own."""
 
     def scenario(Signal):
         signal = Signal()
@@ -283,7 +287,7 @@ def test_threads_for_synchronous_code(assert_same):
             lambda **kw: threads.append(threading.current_thread()), weak=False
         )
 
-        async def note():
+        async def record_thread():
             threads.append(await sync_to_async(threading.current_thread)())
 
         async def send_after_the_end():
@@ -291,7 +295,7 @@ def test_threads_for_synchronous_code(assert_same):
             sensitive = asgiref.sync.ThreadSensitiveContext(executor=executor)
             async with sensitive:
                 await signal.asend(Sender)
-                await note()
+                await record_thread()
                 context = contextvars.copy_context()
             task = asyncio.create_task(signal.asend(Sender), context=context)
             try:
@@ -302,10 +306,10 @@ def test_threads_for_synchronous_code(assert_same):
 
         async def main():
             await signal.asend(Sender)
-            await note()
+            await record_thread()
             async with asgiref.sync.ThreadSensitiveContext():
                 await signal.asend(Sender)
-                await note()
+                await record_thread()
                 await signal.asend_robust(Sender)
             if (
                 "executor"
@@ -325,12 +329,12 @@ def test_threads_for_synchronous_code(assert_same):
     assert len(errors) == (len(numbers) > 6)
 
 
-def test_thread_of_a_task_with_a_context_of_its_own(assert_same):
-    """The loop knows the thread that waits for it where the context doesn't."""
+def test_thread_of_a_task_with_its_own_context(assert_same):
+    """The loop, not the context, knows the thread that waits for it."""
 
     def scenario(Signal):
         signal, inner = Signal(), Signal()
-        home = threading.current_thread()
+        sender_thread = threading.current_thread()
 
         async def receiver(**kwargs):
             return await asyncio.get_running_loop().create_task(
@@ -338,16 +342,18 @@ def test_thread_of_a_task_with_a_context_of_its_own(assert_same):
             )
 
         signal.connect(receiver)
-        inner.connect(lambda **kw: threading.current_thread() is home, weak=False)
-        ((_, ((_, is_home),)),) = signal.send(Sender)
-        return is_home
+        inner.connect(
+            lambda **kw: threading.current_thread() is sender_thread, weak=False
+        )
+        ((_, ((_, in_sender_thread),)),) = signal.send(Sender)
+        return in_sender_thread
 
     assert assert_same(scenario) is True
 
 
 @pytest.mark.parametrize("how", ["sync_to_async", "asend"])
-def test_loop_in_the_thread_for_synchronous_code(assert_same, how):
-    """What waits in there for that thread is refused: it would wait for ever."""
+def test_loop_in_the_thread_of_synchronous_code(assert_same, how):
+    """Waiting for that thread in a loop inside it raises an error."""
 
     def scenario(Signal):
         signal, inner = Signal(), Signal()
@@ -365,14 +371,14 @@ def test_loop_in_the_thread_for_synchronous_code(assert_same, how):
 
         signal.connect(receiver)
         inner.connect(lambda **kwargs: 1, weak=False)
-        return [answer for _, answer in asyncio.run(signal.asend(Sender))]
+        return [response for _, response in asyncio.run(signal.asend(Sender))]
 
     (error,) = assert_same(scenario)
     assert "would deadlock" in error
 
 
-def test_one_thread_for_asynchronous_code(assert_same):
-    """asgiref's context for that is heeded."""
+def test_async_single_thread_context(assert_same):
+    """Sends use the thread of asgiref's context."""
 
     if not hasattr(asgiref.sync, "AsyncSingleThreadContext"):
         pytest.skip("needs asgiref 3.10")
@@ -393,8 +399,8 @@ def test_one_thread_for_asynchronous_code(assert_same):
     assert assert_same(scenario) == (True, False)
 
 
-def test_bridges_that_are_replaced(assert_same, monkeypatch):
-    """In Django's module: what is there is used."""
+def test_patched_bridges(assert_same, monkeypatch):
+    """altdispatch looks up the bridges in Django's module."""
     import django.dispatch.dispatcher as stock
 
     def scenario(Signal):
@@ -411,9 +417,9 @@ def test_bridges_that_are_replaced(assert_same, monkeypatch):
 
         signal.connect(nothing)
         signal.connect(lambda **kw: "synchronous", weak=False)
-        with monkeypatch.context() as patched:
-            patched.setattr(stock, "async_to_sync", to_sync)
-            patched.setattr(stock, "sync_to_async", to_async)
+        with monkeypatch.context() as patch:
+            patch.setattr(stock, "async_to_sync", to_sync)
+            patch.setattr(stock, "sync_to_async", to_async)
             signal.send(Sender)
             asyncio.run(signal.asend(Sender))
         return notes

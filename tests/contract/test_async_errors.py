@@ -1,4 +1,4 @@
-"""Errors and cancelling, of senders and of asynchronous receivers."""
+"""Errors and cancellation of senders and of asynchronous receivers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Sender:
     pass
 
 
-def test_while_an_error_is_handled(assert_same):
-    """Receivers don't see it, nor do their errors come from it."""
+def test_send_while_an_error_is_handled(assert_same):
+    """Receivers don't see the sender's error, nor is it the context of theirs."""
 
     def scenario(Signal):
         signal = Signal()
@@ -71,8 +71,8 @@ def test_while_an_error_is_handled(assert_same):
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_errors_that_end_the_loop(assert_same, how, error, late, first, goes_on):
-    """Also where the sender doesn't mind."""
+def test_errors_that_stop_the_loop(assert_same, how, error, late, first, goes_on):
+    """Other receivers end in the same way, also if the sender catches the error."""
 
     def scenario(Signal):
         signal = Signal()
@@ -120,15 +120,15 @@ def test_errors_that_end_the_loop(assert_same, how, error, late, first, goes_on)
         signal.disconnect(receiver)
         signal.disconnect(before)
         signal.send(Sender)
-        gc.collect()  # What was never awaited warns now.
+        gc.collect()  # Coroutines that were never awaited warn now.
         return notes
 
     assert (error, "this") in assert_same(scenario)
 
 
 @pytest.mark.parametrize("beside", ["nothing", "waits", "cancels itself"])
-def test_contexts_of_an_error(assert_same, beside):
-    """All the way down."""
+def test_context_chain_of_an_error(assert_same, beside):
+    """Each error of the chain has the same context as on stock Django."""
 
     def scenario(Signal):
         async def fails(**kwargs):
@@ -160,14 +160,14 @@ def test_contexts_of_an_error(assert_same, beside):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("first", [False, True])
-def test_loop_that_runs_again_after_an_error_that_ended_it(assert_same, error, first):
+def test_loop_that_is_run_again_after_it_stopped(assert_same, error, first):
     def scenario(Signal):
         notes = []
 
         async def ends(**kwargs):
             raise error("this")
 
-        def noting(name):
+        def make_receiver(name):
             async def receiver(**kwargs):
                 notes.append(f"{name} starts")
                 await asyncio.sleep(0)
@@ -182,21 +182,21 @@ def test_loop_that_runs_again_after_an_error_that_ended_it(assert_same, error, f
                 notes.append(repr(raised))
 
         signal = Signal()
-        receivers = [ends] if first else [noting("before"), ends]
-        for each in (*receivers, noting("after"), noting("last")):
+        receivers = [ends] if first else [make_receiver("before"), ends]
+        for each in (*receivers, make_receiver("after"), make_receiver("last")):
             signal.connect(each, weak=False)
         loop = asyncio.new_event_loop()
         task = loop.create_task(main())
         try:
             loop.run_until_complete(task)
         except BaseException as raised:
-            notes.append(f"left by {raised!r}")
+            notes.append(f"stopped by {raised!r}")
         try:
             loop.run_until_complete(task)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-        # One that waits is a turn ahead of those that are still to start.
+        # A receiver that waits is one iteration ahead of those that haven't started.
         return notes if first else sorted(notes)
 
     assert "after starts" in assert_same(scenario)
@@ -233,8 +233,8 @@ def test_receiver_that_cancels_the_sender(assert_same):
     assert assert_same(scenario)[0] == "ends"
 
 
-def test_sender_that_was_cancelled(assert_same):
-    """What it sends before it waits is cancelled before its second step."""
+def test_cancelled_sender(assert_same):
+    """Receivers of a sender with a pending cancellation make only their first step."""
 
     def scenario(Signal):
         signal = Signal()
@@ -343,7 +343,7 @@ def test_cancelling_again_while_a_synchronous_receiver_runs(assert_same):
                     await asyncio.sleep(0.001)
                 task.cancel()
             try:
-                notes.append([answer for _, answer in await task])
+                notes.append([response for _, response in await task])
             except asyncio.CancelledError:
                 notes.append("cancelled")
             await sync_to_async(int)()

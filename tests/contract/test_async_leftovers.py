@@ -1,4 +1,4 @@
-"""What is left of a send: threads, loops, files, data. And what isn't."""
+"""Resources after a send: threads, event loops, files and context data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sender:
 
 
 def in_new_thread(function):
-    """Call a function in a thread of its own, and return its result."""
+    """Call a function in a new thread and return its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
@@ -44,8 +44,8 @@ async def calls_in_thread(**kwargs):
     await asyncio.to_thread(int)
 
 
-async def is_woken(**kwargs):
-    # By nothing but the other thread.
+async def waits_for_thread(**kwargs):
+    # Only the other thread can wake the loop.
     async with asyncio.timeout(30):
         await asyncio.to_thread(time.sleep, 0.01)
     return "woken"
@@ -56,16 +56,16 @@ async def fails(**kwargs):
 
 
 async def leaves_task(**kwargs):
-    asyncio.get_running_loop().kept = asyncio.create_task(asyncio.sleep(60))
+    asyncio.get_running_loop().task = asyncio.create_task(asyncio.sleep(60))
 
 
 async def opens_socket(**kwargs):
     reading, writing = os.pipe()
     asyncio.get_running_loop().add_reader(reading, print)
-    loop_closes.append((reading, writing))
+    opened_pipes.append((reading, writing))
 
 
-loop_closes = []
+opened_pipes = []
 
 
 def open_files():
@@ -78,7 +78,7 @@ def open_files():
     [nothing, waits, calls, calls_in_thread, fails, leaves_task, opens_socket],
 )
 @pytest.mark.parametrize("how", ["send_robust", "asend_robust"])
-def test_nothing_is_left(Signal, how, receiver):
+def test_threads_and_files_are_released(Signal, how, receiver):
     signal = Signal()
     signal.connect(receiver)
 
@@ -87,14 +87,14 @@ def test_nothing_is_left(Signal, how, receiver):
             asyncio.run(signal.asend_robust(Sender))
         else:
             signal.send_robust(Sender)
-        for descriptor in [one for pair in loop_closes for one in pair]:
+        for descriptor in [one for pair in opened_pipes for one in pair]:
             os.close(descriptor)
-        loop_closes.clear()
+        opened_pipes.clear()
 
     def count():
-        """Count threads and files, once those that end have ended."""
-        # asgiref leaves its executor to this, and a thread ends with it. PyPy doesn't
-        # count references.
+        """Return the least numbers of threads and files in a while."""
+        # asgiref's executor and its thread end when it is collected. PyPy doesn't count
+        # references.
         gc.collect()
         least = threading.active_count(), open_files()
         for _ in range(20):
@@ -106,12 +106,12 @@ def test_nothing_is_left(Signal, how, receiver):
     before = count()
     for _ in range(20):
         send()
-    # A thread of before may have taken its time.
+    # A thread from before may have ended late.
     assert all(now <= then for now, then in zip(count(), before, strict=True))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux")
-def test_nothing_is_left_of_a_thread(Signal):
+def test_files_are_released_at_the_end_of_a_thread(Signal):
     signal = Signal()
     signal.connect(nothing)
     before = open_files()
@@ -120,28 +120,28 @@ def test_nothing_is_left_of_a_thread(Signal):
 
 
 @pytest.mark.parametrize("references", [1, 2, 3])
-@pytest.mark.parametrize("does", [nothing, waits])
-def test_loop_that_was_kept_is_closed(assert_same, does, references):
-    """However many are counted, and also if it was closed in a thread."""
+@pytest.mark.parametrize("step", [nothing, waits])
+def test_referenced_loop_is_closed(assert_same, step, references):
+    """The loop is closed whatever the number of references to it."""
 
     def scenario(Signal):
         signal = Signal()
-        kept = []
+        loops = []
 
         async def receiver(**kwargs):
-            kept.extend([asyncio.get_running_loop()] * references)
-            await does()
+            loops.extend([asyncio.get_running_loop()] * references)
+            await step()
 
         signal.connect(receiver)
         signal.send(Sender)
         signal.send(Sender)
-        return {loop.is_closed() for loop in kept}, kept[0] is kept[-1]
+        return {loop.is_closed() for loop in loops}, loops[0] is loops[-1]
 
     assert assert_same(scenario) == ({True}, False)
 
 
-def test_executor_that_a_receiver_gives_its_loop(assert_same):
-    """It's shut down with the loop."""
+def test_default_executor_set_by_a_receiver(assert_same):
+    """The executor is shut down with the loop."""
 
     def scenario(Signal):
         signal = Signal()
@@ -157,8 +157,8 @@ def test_executor_that_a_receiver_gives_its_loop(assert_same):
     assert assert_same(scenario)[0] is RuntimeError
 
 
-def test_what_a_receiver_sets_in_its_loop(assert_same):
-    """The next send finds a loop as it is made."""
+def test_loop_changed_by_a_receiver(assert_same):
+    """The next send uses an unchanged loop."""
 
     def scenario(Signal):
         signal = Signal()
@@ -175,7 +175,7 @@ def test_what_a_receiver_sets_in_its_loop(assert_same):
                     loop.get_exception_handler(),
                     loop.get_task_factory(),
                     loop.slow_callback_duration,
-                    hasattr(loop, "mine"),
+                    hasattr(loop, "attribute"),
                 ]
             )
             changes[len(seen) - 1](loop)
@@ -187,7 +187,7 @@ def test_what_a_receiver_sets_in_its_loop(assert_same):
                 lambda loop, c, **kw: asyncio.Task(c, loop=loop, **kw)
             ),
             lambda loop: setattr(loop, "slow_callback_duration", 7),
-            lambda loop: setattr(loop, "mine", 1),
+            lambda loop: setattr(loop, "attribute", 1),
             lambda loop: None,
         ]
         signal.connect(receiver)
@@ -200,49 +200,50 @@ def test_what_a_receiver_sets_in_its_loop(assert_same):
 
 
 def test_synchronous_code_after_a_send(assert_same):
-    """What a send leaves in its thread isn't taken for a loop that runs."""
+    """A send leaves no running loop behind in its thread."""
 
     def scenario(Signal):
         signal = Signal()
         signal.connect(calls)
-        home = threading.get_ident()
+        sender_thread = threading.get_ident()
 
-        async def elsewhere():
+        async def get_thread():
             return await sync_to_async(threading.get_ident)()
 
-        def act():
-            answers = []
+        def send_and_call():
+            results = []
             for _ in range(3):
-                answers.append([answer == home for _, answer in signal.send(Sender)])
-                answers.append(async_to_sync(elsewhere)() == threading.get_ident())
-            return answers
+                threads = [thread for _, thread in signal.send(Sender)]
+                results.append([thread == sender_thread for thread in threads])
+                results.append(async_to_sync(get_thread)() == threading.get_ident())
+            return results
 
-        return act(), len(in_new_thread(act))
+        return send_and_call(), len(in_new_thread(send_and_call))
 
     assert assert_same(scenario) == ([[True], True] * 3, 6)
 
 
-def test_leaving_work_for_later(Signal):
-    """What is submitted and not waited for is done here, or not at all."""
+def test_work_that_is_not_awaited(Signal):
+    """Submitted work runs in the sender's thread, or not at all."""
     signal = Signal()
-    done = []
+    threads = []
 
     async def receiver(**kwargs):
-        bridge = sync_to_async(lambda: done.append(threading.get_ident()))
-        asyncio.get_running_loop().kept = asyncio.ensure_future(bridge())
+        bridge = sync_to_async(lambda: threads.append(threading.get_ident()))
+        asyncio.get_running_loop().future = asyncio.ensure_future(bridge())
         for _ in range(3):
             await asyncio.sleep(0)
 
     signal.connect(receiver)
     for _ in range(3):
         signal.send(Sender)
-    assert set(done) <= {threading.get_ident()}
+    assert set(threads) <= {threading.get_ident()}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_fork(assert_same):
-    """A child works at once, and takes nothing from its parent's loop."""
+    """A forked child can send, and uses nothing of its parent's loop."""
 
     def scenario(Signal):
         signal = Signal()
@@ -251,35 +252,35 @@ def test_fork(assert_same):
         signal.connect(waits)
 
         def send():
-            return [answer for _, answer in signal.send(Sender)]
+            return [response for _, response in signal.send(Sender)]
 
-        home = threading.get_ident()
-        expected = ["nothing", home, "waits"]
+        sender_thread = threading.get_ident()
+        expected = ["nothing", sender_thread, "waits"]
         signal.disconnect(waits)
-        answers = [send() == expected[:2]]
+        results = [send() == expected[:2]]
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 signals.alarm(60)
-                right = send() == expected[:2]
+                is_same = send() == expected[:2]
                 signal.connect(waits)
-                status = 0 if right and send() == expected == send() else 2
+                status = 0 if is_same and send() == expected == send() else 2
             finally:
                 os._exit(status)
         _, status = os.waitpid(child, 0)
-        answers += [os.waitstatus_to_exitcode(status), send() == expected[:2]]
-        signal.connect(is_woken)
-        answers.append(send() == [*expected[:2], "woken"])
-        signal.disconnect(is_woken)
+        results += [os.waitstatus_to_exitcode(status), send() == expected[:2]]
+        signal.connect(waits_for_thread)
+        results.append(send() == [*expected[:2], "woken"])
+        signal.disconnect(waits_for_thread)
         signal.connect(waits)
-        return [*answers, send() == expected]
+        return [*results, send() == expected]
 
     assert assert_same(scenario) == [True, 0, True, True, True]
 
 
 def test_shutdown(run_python):
-    """Not a word, whatever a thread is doing."""
+    """The interpreter exits without output while a thread is sending."""
     output = run_python(
         """
         import asyncio, threading, time

@@ -1,4 +1,4 @@
-"""Event loops of other kinds, and what programs do to them."""
+"""Event loops of other classes, and loops that programs change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_receiver_that_stops_the_loop(assert_same, waits, late):
 @pytest.mark.parametrize(
     "change", ["debug", "factory", "eager factory", "subclass", "class of tasks"]
 )
-def test_loops_of_other_kinds(assert_same, change, monkeypatch):
+def test_other_loops_and_tasks(assert_same, change, monkeypatch):
     class OtherTask(asyncio.Task):
         pass
 
@@ -106,19 +106,19 @@ def test_loops_of_other_kinds(assert_same, change, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-def test_loop_that_refuses_a_task(assert_same):
-    """The error is the sender's: there's no task that could have it."""
+def test_loop_that_rejects_a_task(assert_same):
+    """The sender gets the error, as there is no task for it."""
 
     def scenario(Signal):
         signal = Signal()
         signal.connect(waits)
 
         class Loop(asyncio.SelectorEventLoop):
-            refuses = False
+            rejects = False
 
             def call_soon(self, *args, **kwargs):
-                if self.refuses:
-                    self.refuses = False
+                if self.rejects:
+                    self.rejects = False
                     raise KeyboardInterrupt
                 return super().call_soon(*args, **kwargs)
 
@@ -126,23 +126,23 @@ def test_loop_that_refuses_a_task(assert_same):
             try:
                 raise ValueError
             except ValueError:
-                # While that's handled, tasks start by the loop.
-                asyncio.get_running_loop().refuses = True
+                # While an error is handled, tasks are started by the loop.
+                asyncio.get_running_loop().rejects = True
                 try:
                     return await signal.asend(Sender)
                 except KeyboardInterrupt:
-                    return "refused"
+                    return "rejected"
 
         with asyncio.Runner(loop_factory=Loop) as runner:
-            answer = runner.run(main())
-        gc.collect()  # What was never awaited warns now.
-        return answer
+            outcome = runner.run(main())
+        gc.collect()  # Coroutines that were never awaited warn now.
+        return outcome
 
-    assert assert_same(scenario) == "refused"
+    assert assert_same(scenario) == "rejected"
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-def test_sender_that_is_no_task(assert_same):
+def test_sender_that_is_not_a_task(assert_same):
     def scenario(Signal):
         signal = Signal()
         signal.connect(waits)
@@ -162,9 +162,9 @@ def test_sender_that_is_no_task(assert_same):
             loop.call_soon(lambda: driven.set_result(drive()))
             return await driven
 
-        answer = asyncio.run(main())
-        gc.collect()  # What was never awaited warns now.
-        return answer
+        outcome = asyncio.run(main())
+        gc.collect()  # Coroutines that were never awaited warn now.
+        return outcome
 
     assert assert_same(scenario) in (True, RuntimeError)
 
@@ -192,25 +192,25 @@ def test_uvloop(assert_same):
             signal.connect(each)
 
         async def main():
-            return [answer for _, answer in await signal.asend(Sender)]
+            return [response for _, response in await signal.asend(Sender)]
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            answers = runner.run(main())
+            responses = runner.run(main())
         if not SYNC_RECEIVERS_FIRST:
             notes.sort(key=repr)
-        return answers, notes
+        return responses, notes
 
     assert assert_same(scenario)[0] == [None, None, True]
 
 
-def test_task_factory_that_a_receiver_sets(assert_same):
-    """It stays, as a program's that instruments tasks when it starts."""
+def test_task_factory_set_by_a_receiver(assert_same):
+    """The factory stays, as programs instrument tasks this way."""
 
     def scenario(Signal):
-        made = []
+        created = []
 
         def factory(loop, coroutine, **kwargs):
-            made.append(coroutine.__name__)
+            created.append(coroutine.__name__)
             return asyncio.Task(coroutine, loop=loop, **kwargs)
 
         async def instruments(**kwargs):
@@ -228,30 +228,30 @@ def test_task_factory_that_a_receiver_sets(assert_same):
         for each in (waits, instruments):
             signal.connect(each)
         asyncio.run(main())
-        return made
+        return created
 
     assert assert_same(scenario)[0] == "job"
 
 
-class OwnGroup(asyncio.TaskGroup):
+class CustomGroup(asyncio.TaskGroup):
     pass
 
 
-@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="there is no task group")
+@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="Django uses no task group")
 @pytest.mark.parametrize(
     "patched", ["loop", "class of loops", "method of groups", "group"]
 )
-def test_what_makes_tasks_is_patched(assert_same, patched, monkeypatch):
-    """What agents wrap is asked for each receiver, with its coroutine."""
+def test_patched_creation_of_tasks(assert_same, patched, monkeypatch):
+    """Wrappers of agents are called for each receiver, with its coroutine."""
 
     def scenario(Signal):
-        made = []
+        created = []
 
         def wrap(target):
             original = target.create_task
 
             def create_task(*args, **kwargs):
-                made.extend(type(arg).__name__ for arg in args)
+                created.extend(type(arg).__name__ for arg in args)
                 return original(*args, **kwargs)
 
             context.setattr(target, "create_task", create_task)
@@ -267,10 +267,10 @@ def test_what_makes_tasks_is_patched(assert_same, patched, monkeypatch):
             elif patched == "method of groups":
                 wrap(asyncio.TaskGroup)
             else:
-                context.setattr(asyncio, "TaskGroup", OwnGroup)
-                wrap(OwnGroup)
+                context.setattr(asyncio, "TaskGroup", CustomGroup)
+                wrap(CustomGroup)
             await signal.asend(Sender)
-            return made
+            return created
 
         signal = Signal()
         for each in (quick, waits):
@@ -281,7 +281,7 @@ def test_what_makes_tasks_is_patched(assert_same, patched, monkeypatch):
     assert assert_same(scenario).count("coroutine") >= 2
 
 
-def test_debug_mode_that_is_turned_on_later(assert_same, asyncio_debug):
+def test_debug_mode_turned_on_later(assert_same, asyncio_debug):
     def scenario(Signal):
         signal = Signal()
 
@@ -298,8 +298,8 @@ def test_debug_mode_that_is_turned_on_later(assert_same, asyncio_debug):
     assert assert_same(scenario) == [False, True, False]
 
 
-def test_run_that_is_replaced(assert_same, monkeypatch):
-    """As programs do whose loops are to nest."""
+def test_patched_asyncio_run(assert_same, monkeypatch):
+    """Packages that nest event loops patch it."""
     original = asyncio.run
     runs = []
 
@@ -325,14 +325,14 @@ def test_run_that_is_replaced(assert_same, monkeypatch):
 @pytest.mark.skipif(
     not hasattr(asyncio, "set_event_loop_policy"), reason="Python has no policies"
 )
-# That is to come, and warned of from 3.14.
+# Python 3.14 deprecated policies.
 @pytest.mark.filterwarnings("ignore:.*[pP]olicy.* is deprecated:DeprecationWarning")
-def test_policy_of_a_program(assert_same):
-    """Loops of another kind are made for its synchronous sends."""
+def test_event_loop_policy(assert_same):
+    """Synchronous sends create loops with the program's policy."""
 
     def scenario(Signal):
         signal = Signal()
-        kinds = []
+        classes = []
 
         class Loop(asyncio.SelectorEventLoop):
             pass
@@ -342,7 +342,7 @@ def test_policy_of_a_program(assert_same):
                 return Loop()
 
         async def receiver(**kwargs):
-            kinds.append(type(asyncio.get_running_loop()).__name__)
+            classes.append(type(asyncio.get_running_loop()).__name__)
 
         signal.connect(receiver)
         asyncio.set_event_loop_policy(Policy())
@@ -351,6 +351,6 @@ def test_policy_of_a_program(assert_same):
         finally:
             asyncio.set_event_loop_policy(None)
         signal.send(Sender)
-        return kinds
+        return classes
 
     assert assert_same(scenario)[0] == "Loop"

@@ -1,4 +1,4 @@
-"""In which order receivers and their sender make their steps."""
+"""The order of the steps of receivers and their sender."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Sender:
     pass
 
 
-def signal_for(Signal: type, *receivers: Callable[..., Any]) -> Any:
+def connected_signal(Signal: type, *receivers: Callable[..., Any]) -> Any:
     signal = Signal()
     for receiver in receivers:
         signal.connect(receiver, weak=False)
     return signal
 
 
-def stepping(notes: list[Any], name: str, steps: int = 4, cleans_up: bool = False):
-    """Return a receiver that notes its steps, and how it's cancelled."""
+def make_receiver(notes: list[Any], name: str, steps: int = 4, cleans_up: bool = False):
+    """Return a receiver that records its steps and its cancellation."""
 
     async def receiver(**kwargs):
         try:
@@ -49,34 +49,34 @@ def stepping(notes: list[Any], name: str, steps: int = 4, cleans_up: bool = Fals
     return receiver
 
 
-def test_receiver_that_empties_the_list_of_receivers(assert_same: AssertSame) -> None:
-    """It is the list of a patched look-up."""
+def test_receiver_that_clears_the_looked_up_list(assert_same: AssertSame) -> None:
+    """A patched look-up returns the list."""
 
     def scenario(Signal):
-        kept: list[Any] = []
+        found: list[Any] = []
 
         @markcoroutinefunction
         def empties(**kwargs):
-            kept.clear()
+            found.clear()
             return waits()
 
         async def waits(**kwargs):
             await asyncio.sleep(0)
 
-        signal = signal_for(Signal, waits)
-        signal._live_receivers = lambda sender: ([], kept)
+        signal = connected_signal(Signal, waits)
+        signal._live_receivers = lambda sender: ([], found)
         outcomes = []
         for _ in range(3):
-            kept[:] = [empties]
+            found[:] = [empties]
             outcomes.append(asyncio.run(signal.asend(Sender)))
         return outcomes
 
     assert assert_same(scenario) == [[]] * 3
 
 
-@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="gather() is cancelled, too")
+@pytest.mark.skipif(not SYNC_RECEIVERS_FIRST, reason="gather() is cancelled too")
 def test_receivers_that_cancel_themselves(assert_same: AssertSame) -> None:
-    """They have the last word: a wrapper keeps it."""
+    """A wrapper of the receiver keeps its result despite the cancellation."""
 
     def scenario(Signal):
         async def returns(**kwargs):
@@ -94,7 +94,7 @@ def test_receivers_that_cancel_themselves(assert_same: AssertSame) -> None:
             except asyncio.CancelledError:
                 return "cancelled"
 
-        signal = signal_for(Signal, returns, raises, waits)
+        signal = connected_signal(Signal, returns, raises, waits)
         outcomes = [
             signal.send_robust(Sender),
             asyncio.run(signal.asend_robust(Sender)),
@@ -102,7 +102,7 @@ def test_receivers_that_cancel_themselves(assert_same: AssertSame) -> None:
         for receiver in (raises, waits):
             signal.disconnect(receiver)
         outcomes += [signal.send(Sender), asyncio.run(signal.asend(Sender))]
-        return [[repr(answer) for _, answer in answers] for answers in outcomes]
+        return [[repr(each) for _, each in responses] for responses in outcomes]
 
     both = ["'answer'", "ValueError('lost')", "'cancelled'"]
     assert assert_same(scenario) == [both, both, ["'answer'"], ["'answer'"]]
@@ -112,10 +112,10 @@ def test_receivers_that_cancel_themselves(assert_same: AssertSame) -> None:
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_errors_that_end_the_loop(
+def test_errors_that_stop_the_loop(
     assert_same: AssertSame, error: type[BaseException], late: bool, place: int
 ) -> None:
-    """Others are cancelled where they are, or don't start."""
+    """Other receivers are cancelled where they wait, or don't start."""
 
     def scenario(Signal):
         notes = []
@@ -131,14 +131,14 @@ def test_errors_that_end_the_loop(
             except BaseException as raised:
                 notes.append(repr(raised))
 
-        receivers = [stepping(notes, "a"), stepping(notes, "b")]
+        receivers = [make_receiver(notes, "a"), make_receiver(notes, "b")]
         receivers.insert(place, ends)
-        signal = signal_for(Signal, *receivers)
+        signal = connected_signal(Signal, *receivers)
         with pytest.raises(error):
             asyncio.run(main())
-        # What has not started is never awaited, and is to be so in this test.
+        # Receivers that haven't started are never awaited, and must warn in this test.
         gc.collect()
-        # The order in which what is left is cancelled is that of a set.
+        # asyncio cancels the remaining tasks in the order of a set.
         return sorted(notes)
 
     notes = assert_same(scenario)
@@ -148,17 +148,17 @@ def test_errors_that_end_the_loop(
 @pytest.mark.parametrize("turns", range(7))
 @pytest.mark.parametrize("cleans_up", [False, True])
 @pytest.mark.parametrize("again", [False, True])
-def test_senders_that_are_cancelled(
+def test_cancelled_senders(
     assert_same: AssertSame, turns: int, cleans_up: bool, again: bool
 ) -> None:
-    """After as many steps, by whatever is not of the send."""
+    """Code outside the send cancels them after some steps."""
 
     def scenario(Signal):
         notes = []
-        signal = signal_for(
+        signal = connected_signal(
             Signal,
-            stepping(notes, "a", cleans_up=cleans_up),
-            stepping(notes, "b", cleans_up=cleans_up),
+            make_receiver(notes, "a", cleans_up=cleans_up),
+            make_receiver(notes, "b", cleans_up=cleans_up),
         )
 
         async def main():
@@ -181,7 +181,7 @@ def test_senders_that_are_cancelled(
     assert_same(scenario)
 
 
-def test_a_receiver_that_fails_at_once(assert_same: AssertSame) -> None:
+def test_receiver_that_fails_in_its_first_step(assert_same: AssertSame) -> None:
     def scenario(Signal):
         notes = []
 
@@ -197,7 +197,9 @@ def test_a_receiver_that_fails_at_once(assert_same: AssertSame) -> None:
                 )
             notes.append(asyncio.current_task().cancelling())
 
-        signal = signal_for(Signal, stepping(notes, "a"), fails, stepping(notes, "b"))
+        signal = connected_signal(
+            Signal, make_receiver(notes, "a"), fails, make_receiver(notes, "b")
+        )
         asyncio.run(main())
         return notes
 
@@ -205,10 +207,10 @@ def test_a_receiver_that_fails_at_once(assert_same: AssertSame) -> None:
 
 
 @pytest.mark.skipif(
-    sys.implementation.name == "pypy", reason="it ends when it is collected"
+    sys.implementation.name == "pypy", reason="PyPy closes it when it is collected"
 )
-def test_generators_that_are_left(assert_same: AssertSame) -> None:
-    """Are closed before the sender goes on."""
+def test_unfinished_generators(assert_same: AssertSame) -> None:
+    """They are closed before the sender goes on."""
 
     def scenario(Signal):
         notes = []
@@ -230,7 +232,7 @@ def test_generators_that_are_left(assert_same: AssertSame) -> None:
                 await signal.asend(Sender)
                 notes.append("sender")
 
-        signal = signal_for(Signal, receiver)
+        signal = connected_signal(Signal, receiver)
         asyncio.run(main())
         return notes
 
@@ -248,7 +250,9 @@ def test_receivers_that_return_futures(assert_same: AssertSame) -> None:
 
             return markcoroutinefunction(lambda **kw: asyncio.ensure_future(fail()))
 
-        signal = signal_for(Signal, failing("1"), failing("2"), stepping(notes, "a"))
+        signal = connected_signal(
+            Signal, failing("1"), failing("2"), make_receiver(notes, "a")
+        )
         try:
             asyncio.run(signal.asend(Sender))
         except Exception as error:
@@ -259,7 +263,7 @@ def test_receivers_that_return_futures(assert_same: AssertSame) -> None:
 
 
 def test_names_of_coroutines(assert_same: AssertSame) -> None:
-    """In warnings, and of tasks."""
+    """Warnings and tasks show the same names."""
 
     def scenario(Signal):
         names = []
@@ -278,39 +282,39 @@ def test_names_of_coroutines(assert_same: AssertSame) -> None:
                     await how(Sender)
             asyncio.get_running_loop().set_task_factory(None)
 
-        def give(function):
+        def replacement(function):
             function()
             return lambda *args: [9]
 
-        signal = signal_for(Signal, receiver)
+        signal = connected_signal(Signal, receiver)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
-            # What other tests have left.
+            # Collect what other tests have left.
             gc.collect()
             warnings.simplefilter("always")
             asyncio.run(main())
-            with mock.patch("django.dispatch.dispatcher.async_to_sync", give):
+            with mock.patch("django.dispatch.dispatcher.async_to_sync", replacement):
                 names += [signal.send(Sender), signal.send_robust(Sender)]
             gc.collect()
-        # As they are found by the garbage collector.
+        # The garbage collector finds them in any order.
         return names, sorted(str(warning.message) for warning in caught)
 
     assert_same(scenario)
 
 
-def test_a_bridge_that_is_patched(assert_same: AssertSame) -> None:
-    """Its answer is what the responses are extended with."""
+def test_patched_async_to_sync(assert_same: AssertSame) -> None:
+    """Its result is added to the responses."""
 
     def scenario(Signal):
         async def receiver(**kwargs):
             return "answer"
 
-        signal = signal_for(Signal, lambda **kw: "synchronous", receiver)
-        bridge = mock.patch(
+        signal = connected_signal(Signal, lambda **kw: "synchronous", receiver)
+        async_to_sync = mock.patch(
             "django.dispatch.dispatcher.async_to_sync",
             return_value=lambda *args: [9],
         )
-        with bridge as patched:
+        with async_to_sync as patched:
             responses = signal.send(Sender)[1:], signal.send_robust(Sender)[1:]
         calls = patched.call_args_list
         functions = [call.args[0] for call in calls]

@@ -13,19 +13,12 @@ CACHING = [False, True]
 
 
 class Sender:
-    """Hashable and weak referenceable, as models are."""
-
-
-def receivers_of(signal):
-    return [entry[1]() for entry in signal.receivers]
+    """A sender that is hashable and weak referenceable, as models are."""
 
 
 @pytest.fixture(params=CACHING, ids=["plain", "caching"])
 def caching(request):
     return request.param
-
-
-# Order and arguments.
 
 
 def test_receivers_are_called_in_the_order_of_connecting(assert_same, caching):
@@ -35,7 +28,7 @@ def test_receivers_are_called_in_the_order_of_connecting(assert_same, caching):
         receivers = [
             lambda number=number, **kwargs: calls.append(number) for number in range(8)
         ]
-        # Those of the sender and those of all senders, mixed.
+        # Connect some to one sender and some to all senders, in turn.
         for number, receiver in enumerate(receivers):
             signal.connect(receiver, sender=Sender if number % 3 else None)
         for _ in range(3):
@@ -49,7 +42,7 @@ def test_receivers_are_called_in_the_order_of_connecting(assert_same, caching):
     assert assert_same(scenario)[:11] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 6]
 
 
-def test_arguments_and_their_order(assert_same, caching):
+def test_argument_order(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         seen = []
@@ -82,7 +75,7 @@ def test_many_arguments(assert_same, caching, count, interned):
         signal = Signal(use_caching=caching)
         listener = Listener()
         signal.connect(listener.receive)
-        # One from source code is interned, and one that is worked out isn't.
+        # Names in source code are interned, names that are computed aren't.
         names = [f"argument_{number}" for number in range(count)]
         named = {
             sys.intern(name) if interned else name: number
@@ -103,7 +96,7 @@ def test_many_arguments(assert_same, caching, count, interned):
 
 
 class Listener:
-    """It has a method that is a receiver, and remembers what that got."""
+    """An object whose method is a receiver that records its arguments."""
 
     def __init__(self):
         self.seen = []
@@ -120,36 +113,36 @@ def test_many_receivers(assert_same, caching, count):
         for number, receiver in enumerate(receivers):
             signal.connect(receiver, sender=Sender if number % 2 else None)
         sends = [signal.send, signal.send_robust] * 2
-        return [[answer for _, answer in send(Sender)] for send in sends]
+        return [[response for _, response in send(Sender)] for send in sends]
 
     assert assert_same(scenario) == [list(range(count))] * 4
 
 
-def test_answer_is_a_new_list_of_pairs(assert_same, caching):
+def test_responses_are_a_new_list_of_pairs(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         receivers = [lambda **kwargs: 1, lambda **kwargs: None]
         empty = signal.send(Sender), signal.send(Sender)
         for receiver in receivers:
             signal.connect(receiver)
-        answers = signal.send(Sender), signal.send(Sender)
+        responses = signal.send(Sender), signal.send(Sender)
         return (
             empty[0] is empty[1],
-            answers[0] is answers[1],
-            [type(answer) for answer in (*empty, *answers)],
+            responses[0] is responses[1],
+            [type(pairs) for pairs in (*empty, *responses)],
             [
-                [(type(pair), receivers.index(pair[0]), pair[1]) for pair in answer]
-                for answer in answers
+                [(type(pair), receivers.index(pair[0]), pair[1]) for pair in pairs]
+                for pairs in responses
             ],
         )
 
     assert assert_same(scenario)[3] == [[(tuple, 0, 1), (tuple, 1, None)]] * 2
 
 
-# Resolved before the first call.
+# Look up receivers before calling the first.
 
 
-def test_changes_during_a_send_are_for_the_next(assert_same, caching):
+def test_changes_during_a_send_affect_the_next_send(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         calls = []
@@ -189,14 +182,14 @@ def test_receiver_that_dies_during_a_send_is_still_called(assert_same, caching):
         signal.connect(killer)
         signal.connect(victims[0])
         signal.send(Sender)
-        gc.collect()  # Where references aren't counted.
+        gc.collect()  # PyPy doesn't count references.
         signal.send(Sender)
         return calls, len(signal.receivers)
 
     assert assert_same(scenario)[0] == ["killer", "victim", "killer"]
 
 
-def test_sends_nest_and_recurse(assert_same, caching):
+def test_nested_and_recursive_sends(assert_same, caching):
     def scenario(Signal):
         signal, inner = Signal(use_caching=caching), Signal(use_caching=caching)
 
@@ -204,7 +197,7 @@ def test_sends_nest_and_recurse(assert_same, caching):
             return depth and signal.send(Sender, depth=depth - 1)[0][1]
 
         def nest(**kwargs):
-            return [answer for _, answer in inner.send(Sender)]
+            return [response for _, response in inner.send(Sender)]
 
         def innermost(**kwargs):
             return "innermost"
@@ -219,7 +212,7 @@ def test_sends_nest_and_recurse(assert_same, caching):
     assert assert_same(scenario) == (0, ["innermost"])
 
 
-# What identifies a connection.
+# Identify a connection.
 
 
 @pytest.mark.parametrize(
@@ -240,18 +233,18 @@ def test_second_connect_with_the_same_key_adds_nothing(assert_same, caching, uid
             for sender in (None, Sender, Sender):
                 signal.connect(receiver, sender=sender, dispatch_uid=uid)
                 counts.append(len(signal.receivers))
-        answers = [answer for _, answer in signal.send(Sender)]
-        gone = [signal.disconnect(two, Sender, uid) for _ in range(2)]
-        return counts, answers, gone, len(signal.receivers)
+        responses = [response for _, response in signal.send(Sender)]
+        disconnected = [signal.disconnect(two, Sender, uid) for _ in range(2)]
+        return counts, responses, disconnected, len(signal.receivers)
 
-    counts, answers, gone, left = assert_same(scenario)
+    counts, responses, disconnected, left = assert_same(scenario)
     assert counts[-1] == (2 if uid else 4)
-    assert gone == [True, False]
+    assert disconnected == [True, False]
     assert left == counts[-1] - 1
-    assert answers == ([1, 1] if uid else [1, 1, 2, 2])
+    assert responses == ([1, 1] if uid else [1, 1, 2, 2])
 
 
-def test_lookup_keys_are_ids(assert_same):
+def test_lookup_keys_consist_of_ids(assert_same):
     class Callable:
         def method(self, **kwargs):
             pass
@@ -277,7 +270,7 @@ def test_lookup_keys_are_ids(assert_same):
 
 
 class Uid:
-    """Equal to a string, with another hash: a dict doesn't find it."""
+    """Equal to a string but with another hash, so a dict doesn't find it."""
 
     __hash__ = object.__hash__
 
@@ -288,7 +281,7 @@ class Uid:
 @pytest.mark.parametrize(
     "uid", [Uid(), ["a list"], {"a": "dict"}], ids=["other", "list", "dict"]
 )
-def test_dispatch_uid_that_a_dict_would_not_find(assert_same, caching, uid):
+def test_dispatch_uid_that_a_dict_does_not_find(assert_same, caching, uid):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
 
@@ -299,17 +292,17 @@ def test_dispatch_uid_that_a_dict_would_not_find(assert_same, caching, uid):
         for one in ("uid", uid, "uid", "other", uid):
             signal.connect(receiver, sender=Sender, dispatch_uid=one)
             lengths.append(len(signal.receivers))
-        answers = [answer for _, answer in signal.send(Sender)]
-        gone = [
+        responses = [response for _, response in signal.send(Sender)]
+        disconnected = [
             signal.disconnect(sender=Sender, dispatch_uid=one)
             for one in (uid, "uid", "other", uid)
         ]
-        return lengths, answers, gone
+        return lengths, responses, disconnected
 
     assert assert_same(scenario)[2].count(True) == len(assert_same(scenario)[1])
 
 
-# What is refused.
+# Reject unusual receivers and senders as Django does.
 
 
 class Slotted:
@@ -333,7 +326,7 @@ class Slotted:
     ],
     ids=["object", "string", "no kwargs", "kwargs", "no weakref", "builtin", "None"],
 )
-def test_receivers_that_connect_refuses(assert_same, debug, receiver):
+def test_receivers_that_connect_rejects(assert_same, debug, receiver):
     def scenario(Signal):
         signal = Signal()
         with override_settings(DEBUG=debug):
@@ -347,7 +340,7 @@ def test_receivers_that_connect_refuses(assert_same, debug, receiver):
 
 
 def test_connect_before_settings_are_configured(run_python):
-    # Both, in one process without a project.
+    # Both implementations in one process, without a project.
     output = run_python(
         """
         import django.dispatch, altdispatch
@@ -385,18 +378,18 @@ def test_senders(assert_same, caching, sender, connected, how):
             return "answer"
 
         def other(**kwargs):
-            raise AssertionError("not for this sender")
+            raise AssertionError("called for another sender")
 
         signal.connect(other, sender=Sender if sender is not Sender else int)
         if connected:
             signal.connect(receiver, sender=sender)
-        answers = []
+        results = []
         for _ in range(2):
-            answer = getattr(signal, how)(sender)
-            answers.append(
-                answer if how == "has_listeners" else [got for _, got in answer]
+            result = getattr(signal, how)(sender)
+            results.append(
+                result if how == "has_listeners" else [each for _, each in result]
             )
-        return answers, len(signal.sender_receivers_cache)
+        return results, len(signal.sender_receivers_cache)
 
     assert assert_same(scenario)
 
@@ -434,7 +427,7 @@ def test_senders_that_compare_equal_share_a_cache_entry(assert_same, caching):
 
         signal.connect(for_one, sender=one)
         return [
-            [answer for _, answer in signal.send(sender)]
+            [response for _, response in signal.send(sender)]
             for sender in (one, two, one, two)
         ]
 
@@ -442,17 +435,17 @@ def test_senders_that_compare_equal_share_a_cache_entry(assert_same, caching):
 
 
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
-def test_sender_that_counts_its_look_ups(assert_same, caching, how):
+def test_hashes_and_comparisons_of_a_sender(assert_same, caching, how):
     def scenario(Signal):
-        looked_up = []
+        operations = []
 
         class Counting(type):
             def __eq__(cls, other):
-                looked_up.append("compared")
+                operations.append("compared")
                 return cls is other
 
             def __hash__(cls):
-                looked_up.append("hashed")
+                operations.append("hashed")
                 return 1
 
         class Sender(metaclass=Counting):
@@ -462,24 +455,24 @@ def test_sender_that_counts_its_look_ups(assert_same, caching, how):
         signal.connect(lambda **kwargs: None, weak=False)
         signal.connect(scenario)
         for _ in range(3):
-            looked_up.append("send")
+            operations.append("send")
             try:
                 getattr(signal, how)(Sender)
             except TypeError:
-                looked_up.append("called")
+                operations.append("called")
         signal.disconnect(scenario)
         for sender in (Sender, Counting("Other", (), {})):
             for _ in range(3):
-                looked_up.append("again")
+                operations.append("again")
                 getattr(signal, how)(sender)
-        return looked_up
+        return operations
 
     assert len(assert_same(scenario)) >= 9
 
 
 class Exploding:
     def __hash__(self):
-        raise ZeroDivisionError("no hash today")
+        raise ZeroDivisionError("unhashable")
 
 
 def test_error_of_a_senders_hash_is_raised(assert_same, caching):
@@ -493,10 +486,10 @@ def test_error_of_a_senders_hash_is_raised(assert_same, caching):
     assert assert_same(scenario)[0] is ZeroDivisionError
 
 
-def test_second_signal_is_refused_when_a_receiver_is_called(assert_same, caching):
+def test_signal_as_an_argument_fails_if_a_receiver_is_called(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
-        nobody = signal.send(Sender, signal=1), signal.send_robust(Sender, signal=1)
+        empty = signal.send(Sender, signal=1), signal.send_robust(Sender, signal=1)
 
         def receiver(**kwargs):
             raise AssertionError("not reached")
@@ -508,21 +501,20 @@ def test_second_signal_is_refused_when_a_receiver_is_called(assert_same, caching
                 with pytest.raises(TypeError) as error:
                     signal.send(Sender, signal=1)
                 errors.append(str(error.value))
-                errors += [str(got) for _, got in signal.send_robust(Sender, signal=1)]
+                errors += [
+                    str(error) for _, error in signal.send_robust(Sender, signal=1)
+                ]
             signal.connect(receiver, sender=Sender)
-        return nobody, errors
+        return empty, errors
 
-    nobody, errors = assert_same(scenario)
-    assert nobody == ([], [])
+    empty, errors = assert_same(scenario)
+    assert empty == ([], [])
     assert len(errors) == 10
     assert all("got multiple values for keyword argument 'signal'" in e for e in errors)
 
 
-# send_robust.
-
-
-def test_a_generator_keeps_no_exception_of_its_caller(assert_same, caching):
-    """What is handled around a generator is not what it handles itself."""
+def test_generator_does_not_keep_its_callers_exception(assert_same, caching):
+    """A generator restores its own handled exception, not that of its caller."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -562,7 +554,7 @@ def test_send_robust_logs_and_returns_an_exception(
 
         signal.connect(fails)
         signal.connect(works)
-        (_, error), answer = signal.send_robust(Sender)
+        (_, error), response = signal.send_robust(Sender)
         (record,) = caplog.records
         traceback = error.__traceback__
         frames = []
@@ -570,10 +562,10 @@ def test_send_robust_logs_and_returns_an_exception(
             frames.append(traceback.tb_frame.f_code.co_name)
             traceback = traceback.tb_next
         if implementation == "c" and frames[0] == "send_robust":
-            del frames[0]  # A compiled one has no frame.
+            del frames[0]  # The compiled method leaves no frame.
         return (
             repr(error),
-            answer[1],
+            response[1],
             frames,
             record.name,
             record.levelno,
@@ -590,14 +582,14 @@ def test_send_robust_logs_and_returns_an_exception(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_send_robust_raises_what_is_no_exception(assert_same, caching, error):
+def test_send_robust_raises_other_base_exceptions(assert_same, caching, error):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         calls = []
 
         def fails(**kwargs):
             calls.append("fails")
-            raise error("enough")
+            raise error("stop")
 
         signal.connect(fails)
         signal.connect(lambda **kwargs: calls.append("not reached"), weak=False)
@@ -609,7 +601,7 @@ def test_send_robust_raises_what_is_no_exception(assert_same, caching, error):
 
 
 def test_send_robust_fails_for_a_receiver_without_a_name(assert_same):
-    """As the log wants its ``__qualname__``."""
+    """The log message needs the receiver's ``__qualname__``."""
 
     class Fails:
         def __call__(self, **kwargs):

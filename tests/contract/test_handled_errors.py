@@ -1,4 +1,4 @@
-"""What ``send_robust()`` does to the exception that is being handled."""
+"""The handled exception during and after ``send_robust()``."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from ..implementations import COUNTS_REFERENCES
 from .hostile import CACHING, Sender
 
 
-def print_nothing(**kwargs):
+def return_nothing(**kwargs):
     return "nothing"
 
 
 @CACHING
-def test_error_that_has_no_attributes_set(assert_same, caching):
+def test_errors_with_unusual_attributes(assert_same, caching):
     def scenario(Signal):
         @dataclass(frozen=True)
         class Frozen(Exception):
             code: int
 
-        class Lying(Exception):
-            __traceback__ = __context__ = "mine"
+        class Shadowing(Exception):
+            __traceback__ = __context__ = "an attribute of the class"
 
         def fails(code, **kwargs):
-            raise (Frozen if code else Lying)(code)
+            raise (Frozen if code else Shadowing)(code)
 
         signal = Signal(use_caching=caching)
         signal.connect(fails)
-        signal.connect(print_nothing)
+        signal.connect(return_nothing)
         seen = []
-        # On PyPy, an attribute of the class is what its error has.
+        # On PyPy, the attribute of the class replaces that of the error.
         for code in (0, 1) if COUNTS_REFERENCES else (1,):
-            [(_, error), (_, answer)] = signal.send_robust(Sender, code=code)
+            [(_, error), (_, response)] = signal.send_robust(Sender, code=code)
             traceback = vars(BaseException)["__traceback__"].__get__(error)
             context = vars(BaseException)["__context__"].__get__(error)
             while traceback.tb_next is not None:
                 traceback = traceback.tb_next
-            seen.append((repr(error), answer, context))
+            seen.append((repr(error), response, context))
             seen.append(traceback.tb_frame.f_code.co_name)
         return seen
 
@@ -52,7 +52,7 @@ def test_error_that_has_no_attributes_set(assert_same, caching):
 
 
 @CACHING
-def test_exception_that_a_generator_handles_too(assert_same, caching):
+def test_exception_handled_by_a_generator(assert_same, caching):
     def scenario(Signal):
         def fails(**kwargs):
             raise ValueError("receiver")
@@ -88,7 +88,7 @@ def test_exception_that_a_generator_handles_too(assert_same, caching):
 
 @CACHING
 @pytest.mark.parametrize("handling", [False, True])
-def test_error_that_is_logged_is_as_it_was(assert_same, caching, handling, caplog):
+def test_error_while_it_is_logged(assert_same, caching, handling, caplog):
     def scenario(Signal):
         class Logging(Signal):
             def _log_robust_failure(self, receiver, err):

@@ -1,4 +1,4 @@
-"""Keys, names and lists that run a program's code while they are read."""
+"""Keys, attribute names and lists that run the program's code while they are read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import uuid
 
 import pytest
 
-from .hostile import CACHING, Receiver, Sender, answers, needs_counts
+from .hostile import CACHING, Receiver, Sender, needs_counts, responses
 
 
 @CACHING
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
-def test_equality_that_empties_everything(assert_same, caching, how):
-    """Another sender, with the hash of the one that sends, is compared with it."""
+def test_comparison_that_removes_all_receivers(assert_same, caching, how):
+    """The cached sender has the same hash, so it is compared with the new one."""
 
     def scenario(Signal):
         class Same(type):
@@ -47,7 +47,7 @@ def test_equality_that_empties_everything(assert_same, caching, how):
 
 
 class Name:
-    """A name that is no string, and equal to one."""
+    """A key of a namespace that isn't a string but may equal one."""
 
     def __init__(self, text, effect):
         self.text = text
@@ -63,7 +63,7 @@ class Name:
 
 @CACHING
 @pytest.mark.parametrize("text", ["receivers", "lock", "_live_receivers", "_dead"])
-def test_names_of_attributes_that_are_no_strings(assert_same, caching, text):
+def test_attribute_names_that_are_not_strings(assert_same, caching, text):
     def scenario(Signal):
         def effect(other):
             if other == "receivers" and armed:
@@ -81,21 +81,21 @@ def test_names_of_attributes_that_are_no_strings(assert_same, caching, text):
         seen = []
         for _ in range(3):
             armed.append(1)
-            seen.append((answers(signal), signal.has_listeners(Sender)))
+            seen.append((responses(signal), signal.has_listeners(Sender)))
         return seen
 
     assert assert_same(scenario) == [(["called"], True)] * 3
 
 
 @CACHING
-def test_method_by_a_name_that_is_not_interned(assert_same, caching):
+def test_patch_under_a_name_that_is_not_interned(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(Receiver(), weak=False)
         signal.send(Sender)
         name = "".join(["_live_", "receivers"])
         vars(signal)[name] = lambda sender: ([lambda **kwargs: "patched"], [])
-        return answers(signal), answers(signal)
+        return responses(signal), responses(signal)
 
     assert assert_same(scenario) == (["patched"], ["patched"])
 
@@ -103,7 +103,7 @@ def test_method_by_a_name_that_is_not_interned(assert_same, caching):
 @CACHING
 @pytest.mark.parametrize("count", [5, 100])
 @pytest.mark.parametrize("what", ["raises", "equals"])
-def test_dispatch_uid_that_gets_an_equality_later(assert_same, caching, count, what):
+def test_dispatch_uid_whose_class_gets_an_eq_later(assert_same, caching, count, what):
     def scenario(Signal):
         class Uid:
             pass
@@ -119,7 +119,7 @@ def test_dispatch_uid_that_gets_an_equality_later(assert_same, caching, count, w
         signal.connect(Receiver(), weak=False, dispatch_uid=Uid())
         for _ in range(20):
             signal.send(Sender)
-            signal.disconnect(dispatch_uid="nobody's")
+            signal.disconnect(dispatch_uid="unknown")
         Uid.__eq__ = compare
         Uid.__hash__ = lambda self: hash("uid 3")
         seen = []
@@ -151,14 +151,14 @@ def test_dispatch_uids_of_many_types(assert_same, caching, uid):
         for _ in range(30):
             for _ in range(2):
                 signal.connect(receivers[0], dispatch_uid=uid)
-            seen.append(answers(signal))
+            seen.append(responses(signal))
             seen.append(signal.disconnect(dispatch_uid=uid))
             seen.append(signal.disconnect(dispatch_uid=uid))
             signal.connect(receivers[5], dispatch_uid="other")
             seen.append(signal.disconnect(receivers[5]))
             signal.connect(receivers[5])
             signal.disconnect(dispatch_uid="other")
-            seen.append(answers(signal))
+            seen.append(responses(signal))
         return seen
 
     assert_same(scenario)
@@ -166,7 +166,7 @@ def test_dispatch_uids_of_many_types(assert_same, caching, uid):
 
 @needs_counts
 @CACHING
-def test_shared_list_that_a_finalizer_changes_while_it_is_read(assert_same, caching):
+def test_finalizer_changes_a_shared_list_during_a_send(assert_same, caching):
     def scenario(Signal):
         first, second = Signal(use_caching=caching), Signal(use_caching=caching)
 
@@ -201,8 +201,8 @@ def test_shared_list_that_a_finalizer_changes_while_it_is_read(assert_same, cach
 @needs_counts
 @CACHING
 @pytest.mark.parametrize("use", ["send", "connect", "disconnect"])
-def test_list_that_a_finalizer_cuts_while_it_is_indexed(assert_same, caching, use):
-    """It's indexed when it has been scanned 16 times: by the next use."""
+def test_finalizer_shortens_a_list_while_it_is_indexed(assert_same, caching, use):
+    """The 17th search builds the index, so the next use of the signal does."""
 
     def scenario(Signal):
         class Garbage:
@@ -217,7 +217,7 @@ def test_list_that_a_finalizer_cuts_while_it_is_indexed(assert_same, caching, us
 
         senders = [type("Sender", (), {}) for _ in range(50)]
         seen = set()
-        # What is there already isn't looked through each time.
+        # Later collections skip the objects that exist now.
         gc.collect()
         gc.freeze()
         for objects in range(1, 700, 20):
@@ -249,8 +249,8 @@ def test_list_that_a_finalizer_cuts_while_it_is_indexed(assert_same, caching, us
 
 
 @CACHING
-def test_class_that_has_been_changed_a_thousand_times(assert_same, caching):
-    """CPython stops to number its states."""
+def test_class_changed_thousands_of_times(assert_same, caching):
+    """CPython runs out of version tags for the class."""
 
     def scenario(Signal):
         cls = type("Subclass", (Signal,), {})

@@ -1,7 +1,7 @@
-"""What a program may do to a signal while the dispatcher is using it.
+"""Programs that change a signal while the dispatcher uses it.
 
-Each of these once crashed, blocked or gave a wrong answer. The generated ones are in
-``tests/test_hostile.py``.
+Each test reproduces a crash, a deadlock or a wrong result of an earlier version.
+``tests/test_hostile.py`` generates such programs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pytest
 
 import altdispatch
 
-from .hostile import CACHING, Receiver, Sender, answers, needs_counts
+from .hostile import CACHING, Receiver, Sender, needs_counts, responses
 
 
 def in_time(scenario):
-    """Return what a scenario returns; fail if it's blocked."""
+    """Return the result of a scenario; fail if it deadlocks."""
 
     def run(*args):
         def work():
@@ -28,7 +28,7 @@ def in_time(scenario):
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join(30)
-        assert not thread.is_alive(), "blocked"
+        assert not thread.is_alive(), "deadlock"
         return results[0]
 
     return run
@@ -41,7 +41,7 @@ def in_time(scenario):
 @CACHING
 @pytest.mark.parametrize("count", [0, 100], ids=["short", "long"])
 @pytest.mark.parametrize("searched", [0, 20], ids=["scanned", "indexed"])
-def test_finalizer_of_what_is_disconnected(assert_same, caching, count, searched):
+def test_finalizer_run_by_disconnect(assert_same, caching, count, searched):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         others = [lambda **kwargs: "other" for _ in range(count)]
@@ -62,8 +62,8 @@ def test_finalizer_of_what_is_disconnected(assert_same, caching, count, searched
 
         Listener()
         for _ in range(searched):
-            signal.disconnect(dispatch_uid="nobody's")
-        seen.append(answers(signal))
+            signal.disconnect(dispatch_uid="unknown")
+        seen.append(responses(signal))
         seen.append(signal.disconnect(dispatch_uid="u"))
         return seen
 
@@ -72,8 +72,8 @@ def test_finalizer_of_what_is_disconnected(assert_same, caching, count, searched
 
 @needs_counts
 @CACHING
-def test_finalizer_of_what_a_program_removes(assert_same, caching):
-    """By a method of list's own, behind the back of a list with an index."""
+def test_finalizer_run_by_an_edit(assert_same, caching):
+    """The list has an index, which doesn't see an edit by list.pop()."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -100,7 +100,7 @@ def test_finalizer_of_what_a_program_removes(assert_same, caching):
     assert assert_same(in_time(scenario)) == [False, "removed", 101]
 
 
-# Receivers that look like references, and references that aren't plain.
+# Receivers that imitate weak references, and subclasses of references.
 
 
 class CountingRef(weakref.ref):
@@ -119,7 +119,7 @@ class CountingMethod(weakref.WeakMethod):
         return super().__call__()
 
 
-class Pretender:
+class FakeReference:
     __class__ = weakref.ref
 
     def __call__(self, **kwargs):
@@ -144,8 +144,8 @@ def wrapped_reference(kept):
     return wrapt.ObjectProxy(weakref.ref(kept))
 
 
-class Answering:
-    """Answers to every name."""
+class AnyAttribute:
+    """An object that has every attribute."""
 
     def __init__(self, kept):
         pass
@@ -158,13 +158,13 @@ class Answering:
 
 
 KINDS = [
-    Answering,
+    AnyAttribute,
     weakref.proxy,
     weakref.ref,
     CountingRef,
     lambda kept: CountingMethod(kept.method),
     lambda kept: weakref.WeakMethod(kept.method),
-    lambda kept: Pretender(),
+    lambda kept: FakeReference(),
     mock_receiver,
     mock_reference,
     wrapped,
@@ -185,7 +185,7 @@ def test_strong_receiver_of_any_type(assert_same, caching, kind, how):
         seen = []
         for _ in range(3):
             try:
-                seen.append([str(answer) for answer in answers(signal, how=how)])
+                seen.append([str(response) for response in responses(signal, how=how)])
             except TypeError as error:
                 seen.append(str(error))
             seen.append(signal.has_listeners(Sender))
@@ -195,11 +195,11 @@ def test_strong_receiver_of_any_type(assert_same, caching, kind, how):
     assert_same(scenario)
 
 
-# Methods with other code.
+# Functions whose code or defaults a program assigns.
 
 
 @pytest.mark.parametrize("name", ["send", "send_robust", "has_listeners"])
-def test_code_that_is_assigned(assert_same_swapped, name):
+def test_assigned_code(assert_same_swapped, name):
     import django.dispatch
 
     def other(self, sender=None, **named):
@@ -221,7 +221,7 @@ def test_code_that_is_assigned(assert_same_swapped, name):
     assert assert_same_swapped(scenario) == [True, "other code", True]
 
 
-def test_default_that_is_assigned(assert_same_swapped):
+def test_assigned_defaults(assert_same_swapped):
     import django.dispatch
 
     def scenario():
@@ -240,7 +240,7 @@ def test_default_that_is_assigned(assert_same_swapped):
 
 
 @pytest.mark.skipif(
-    altdispatch.implementations.in_use.name != "c", reason="about the extension"
+    altdispatch.implementations.in_use.name != "c", reason="tests the extension"
 )
 def test_compiling_twice(run_python):
     output = run_python(

@@ -1,4 +1,4 @@
-"""Senders that notice that they are asked, or change the signal then."""
+"""Senders that count accesses to them, or change the signal during an access."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import pytest
 from .hostile import CACHING, Receiver
 
 
-class Stubborn:
-    asked = 0
+class RaisingGetattr:
+    accesses = 0
 
     def __getattr__(self, name):
         if name == "__func__":
-            type(self).asked += 1
+            type(self).accesses += 1
             raise ZeroDivisionError(name)
         raise AttributeError(name)
 
 
-class StubbornProperty:
-    asked = 0
+class RaisingProperty:
+    accesses = 0
 
     @property
     def __func__(self):
-        type(self).asked += 1
+        type(self).accesses += 1
         raise ZeroDivisionError
 
 
-class StubbornClass(type):
-    asked = 0
+class RaisingMetaclass(type):
+    accesses = 0
 
     def __getattr__(cls, name):
         if name == "__func__":
-            StubbornClass.asked += 1
+            RaisingMetaclass.accesses += 1
             raise ZeroDivisionError(name)
         raise AttributeError(name)
 
 
-class OfStubbornClass(metaclass=StubbornClass):
+class RaisingClass(metaclass=RaisingMetaclass):
     pass
 
 
 class HasFunction:
-    asked = 0
+    accesses = 0
     __func__ = len
 
     def __init__(self):
@@ -54,17 +54,19 @@ class HasFunction:
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
-        (Stubborn, Stubborn),
-        (StubbornProperty, StubbornProperty),
-        (StubbornClass, lambda: OfStubbornClass),
+        (RaisingGetattr, RaisingGetattr),
+        (RaisingProperty, RaisingProperty),
+        (RaisingMetaclass, lambda: RaisingClass),
         (HasFunction, HasFunction),
     ],
 )
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
 @pytest.mark.parametrize("count", [0, 1, 100])
-def test_sender_is_asked_for_its_function(assert_same, caching, kind, make, how, count):
+def test_access_to_the_senders_func_attribute(
+    assert_same, caching, kind, make, how, count
+):
     def scenario(Signal):
-        kind.asked = 0
+        kind.accesses = 0
         signal = Signal(use_caching=caching)
         receivers = [lambda **kwargs: "called" for _ in range(count)]
         for receiver in receivers:
@@ -76,7 +78,7 @@ def test_sender_is_asked_for_its_function(assert_same, caching, kind, make, how,
                 seen.append(str(getattr(signal, how)(sender))[:10])
             except ZeroDivisionError as error:
                 seen.append(str(error))
-            seen.append((kind.asked, signal.lock.locked()))
+            seen.append((kind.accesses, signal.lock.locked()))
         return seen
 
     assert_same(scenario)
@@ -87,10 +89,10 @@ def test_sender_is_asked_for_its_function(assert_same, caching, kind, make, how,
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
 def test_module_as_sender(assert_same, caching, name, how):
     def scenario(Signal):
-        asked = []
+        accesses = []
         sender = types.ModuleType("sender")
         if name is not None:
-            setattr(sender, name, asked.append)
+            setattr(sender, name, accesses.append)
         signal = Signal(use_caching=caching)
         signal.connect(Receiver(), weak=False)
         signal.connect(Receiver(), sender=sender, weak=False)
@@ -100,7 +102,7 @@ def test_module_as_sender(assert_same, caching, name, how):
                 seen.append(str(getattr(signal, how)(sender))[:5])
             except AttributeError as error:
                 seen.append(str(error))
-            seen.append(list(asked))
+            seen.append(list(accesses))
         return seen
 
     assert_same(scenario)
@@ -112,10 +114,10 @@ def test_module_as_sender(assert_same, caching, name, how):
 @pytest.mark.parametrize(
     "effect", ["connect", "disconnect", "replace", "empty", "patch", "raise", "clear"]
 )
-def test_sender_that_changes_the_signal_when_looked_up(
+def test_sender_that_changes_the_signal_during_a_lookup(
     assert_same, caching, how, method, effect
 ):
-    """Before its receivers are looked for, or meanwhile."""
+    """The change comes before the look-up of the receivers, or during it."""
 
     def scenario(Signal):
         class Changing:
@@ -170,9 +172,9 @@ def test_sender_that_changes_the_signal_when_looked_up(
                 found = getattr(signal, how)(sender)
             except ZeroDivisionError as error:
                 found = str(error)
-            # The receivers differ between the runs, but not their names.
+            # Each run has its own receivers, so compare their responses.
             if isinstance(found, list):
-                found = [answer for _, answer in found]
+                found = [response for _, response in found]
             seen.append((found, len(armed)))
         return seen
 

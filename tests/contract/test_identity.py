@@ -35,7 +35,7 @@ def connected_before():
         assert signal.disconnect(receiver, sender=Sender)
 
 
-def test_class_stays_one_object(assert_same_swapped):
+def test_class_keeps_its_identity(assert_same_swapped):
     assert assert_same_swapped(
         lambda: [
             imported_before is imported_elsewhere is django.dispatch.Signal,
@@ -48,14 +48,14 @@ def test_class_stays_one_object(assert_same_swapped):
     )[0]
 
 
-def test_signals_stay_what_they_were(assert_same_swapped):
-    def look():
+def test_signals_keep_their_identity(assert_same_swapped):
+    def describe():
         return [
             (id(signal), type(signal), repr(signal), hash(signal), list(vars(signal)))
             for signal in (made_before, post_save, got_request_exception)
         ]
 
-    assert len(assert_same_swapped(look)) == 3
+    assert len(assert_same_swapped(describe)) == 3
 
 
 def test_receivers_connected_before(assert_same_swapped):
@@ -71,16 +71,16 @@ def test_receivers_connected_before(assert_same_swapped):
     assert assert_same_swapped(send)[0] == [(receiver, "answer")]
 
 
-def test_list_that_a_program_kept_from_before(assert_same_swapped):
-    """Edits of it count after the swap."""
+def test_list_referenced_before_the_swap(assert_same_swapped):
+    """The signal sees edits of the list after the swap."""
     signal = imported_before()
-    kept = signal.receivers
+    receivers = signal.receivers
 
     def edit():
         signal.connect(receiver)
-        seen = [signal.receivers is kept, len(kept), len(signal.send(Sender))]
-        kept.clear()
-        return [*seen, signal.send(Sender), signal.receivers is kept]
+        seen = [signal.receivers is receivers, len(receivers), len(signal.send(Sender))]
+        receivers.clear()
+        return [*seen, signal.send(Sender), signal.receivers is receivers]
 
     assert assert_same_swapped(edit) == [True, 1, 1, [], True]
 

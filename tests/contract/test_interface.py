@@ -76,7 +76,7 @@ def test_errors_of_wrong_calls_are_the_same(assert_same, call):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_introspection_swapped_is_that_of_stock(assert_same_swapped, method):
+def test_introspection_is_the_same_when_swapped(assert_same_swapped, method):
     def introspect():
         function = getattr(django.dispatch.Signal, method)
         return (
@@ -91,34 +91,35 @@ def test_introspection_swapped_is_that_of_stock(assert_same_swapped, method):
             vars(function),
             repr(function)[: len(f"<function Signal.{method} at")],
             inspect.isfunction(function),
-            # A compiled one differs on 3.11: see tests/test_differences.py.
+            # On 3.11, the type of a compiled method differs: see
+            # tests/test_differences.py.
             type(function) if sys.version_info >= (3, 12) else None,
         )
 
     assert assert_same_swapped(introspect)[1] == method
 
 
-def test_help_swapped_is_that_of_stock(assert_same_swapped):
+def test_help_is_the_same_when_swapped(assert_same_swapped):
     text = assert_same_swapped(
         lambda: pydoc.render_doc(django.dispatch.Signal, renderer=pydoc.plaintext)
     )
     assert "send_robust" in text
 
 
-def test_names_in_the_class_swapped_are_those_of_stock(assert_same_swapped):
+def test_names_in_the_class_are_the_same_when_swapped(assert_same_swapped):
     names = assert_same_swapped(lambda: list(vars(django.dispatch.Signal)))
     assert {*METHODS} <= {*names}
 
 
-def test_autospec_swapped_is_that_of_stock(assert_same_swapped):
+def test_autospec_is_the_same_when_swapped(assert_same_swapped):
     def use_autospec():
         signal = mock.create_autospec(django.dispatch.Signal, instance=True)
         signal.send.return_value = [("receiver", 1)]
-        answer = signal.send(sender=1, value=2)
+        responses = signal.send(sender=1, value=2)
         signal.send.assert_called_once_with(1, value=2)
         with pytest.raises(TypeError) as error:
             signal.connect()
-        return answer, str(error.value), inspect.iscoroutinefunction(signal.asend)
+        return responses, str(error.value), inspect.iscoroutinefunction(signal.asend)
 
     assert assert_same_swapped(use_autospec)[2] is True
 
@@ -133,8 +134,11 @@ def test_receiver_connects_and_returns_the_function(Signal, decorator, kind):
 
     target = kind(signals) if kind else signals[0]
     assert decorator(target, sender=int, dispatch_uid="uid")(function) is function
-    answers = [signal.send(int) for signal in signals]
-    assert answers == [[(function, "answer")], [(function, "answer")] if kind else []]
+    responses = [signal.send(int) for signal in signals]
+    assert responses == [
+        [(function, "answer")],
+        [(function, "answer")] if kind else [],
+    ]
     assert [signal.send(str) for signal in signals] == [[], []]
 
 

@@ -1,4 +1,7 @@
-"""``_live_receivers`` replaced, as monitoring agents do: the rest stays as fast."""
+"""Patch ``_live_receivers``, as monitoring agents do.
+
+Every other part of a send stays as fast.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from django.dispatch import dispatcher
 
 import altdispatch
 
-USES = ["send", "send_robust", "has_listeners"]
-DJANGOS = django.dispatch.Signal._live_receivers
+METHODS = ["send", "send_robust", "has_listeners"]
+STOCK_LIVE_RECEIVERS = django.dispatch.Signal._live_receivers
 
 
 class Sender:
@@ -38,7 +41,7 @@ def where(request):
     return request.param
 
 
-@pytest.fixture(params=USES)
+@pytest.fixture(params=METHODS)
 def how(request):
     return request.param
 
@@ -59,8 +62,8 @@ async def asynchronous(**kwargs):
     return "asynchronous"
 
 
-def use(signal, how, sender=Sender, **named):
-    """Return what comes out, errors too, as plain values."""
+def call_method(signal, how, sender=Sender, **named):
+    """Call a method and return its result, or its error, as plain values."""
     try:
         outcome = getattr(signal, how)(sender, **named)
     except Exception as error:
@@ -70,8 +73,8 @@ def use(signal, how, sender=Sender, **named):
     return [(receiver, repr(response)) for receiver, response in outcome]
 
 
-def make(Signal, caching, where):
-    """Return a signal with two receivers, and what the method is replaced on."""
+def make_signal_and_target(Signal, caching, where):
+    """Return a signal with two receivers, and the object to patch."""
     cls = type("Subclass", (Signal,), {})
     signal = cls(use_caching=caching)
     signal.connect(one, sender=Sender)
@@ -80,8 +83,8 @@ def make(Signal, caching, where):
 
 
 @contextmanager
-def replaced(target, function):
-    """Have ``function(original, sender)`` look up the receivers."""
+def patched(target, function):
+    """Patch ``_live_receivers`` with ``function(original, sender)``."""
     original = target._live_receivers
     if isinstance(target, type):
 
@@ -97,7 +100,7 @@ def replaced(target, function):
         yield
 
 
-# What it returns.
+# Return values of a patch.
 
 
 class MyList(list):
@@ -109,12 +112,12 @@ class Falsy(list):
         return False
 
 
-class Unclear(list):
+class FailingBool(list):
     def __bool__(self):
-        raise ValueError("neither")
+        raise ValueError("no truth value")
 
 
-def edit(original, sender):
+def wrap_in_place(original, sender):
     found = original(sender)
     for at, receiver in enumerate(found[0]):
         found[0][at] = lambda receiver=receiver, **kwargs: f"<{receiver(**kwargs)}>"
@@ -122,38 +125,40 @@ def edit(original, sender):
 
 
 RETURNS = {
-    "what it found": lambda original, sender: original(sender),
-    "others": lambda original, sender: ([fails, one], []),
+    "unchanged": lambda original, sender: original(sender),
+    "other receivers": lambda original, sender: ([fails, one], []),
     "no receivers": lambda original, sender: ([], []),
-    "asynchronous ones": lambda original, sender: ([two], [asynchronous, asynchronous]),
+    "sync and async": lambda original, sender: ([two], [asynchronous, asynchronous]),
     "only asynchronous": lambda original, sender: ([], [asynchronous]),
-    "a failing and async": lambda original, sender: ([fails], [asynchronous]),
+    "failing and async": lambda original, sender: ([fails], [asynchronous]),
     "a list": lambda original, sender: list(original(sender)),
     "tuples": lambda original, sender: tuple(map(tuple, original(sender))),
     "iterators": lambda original, sender: tuple(map(iter, original(sender))),
-    "lists of its own": lambda original, sender: (MyList([one]), MyList([])),
-    "a falsy list": lambda original, sender: (Falsy([one]), Falsy([asynchronous])),
-    "an unclear list": lambda original, sender: ([one], Unclear([])),
+    "subclass of list": lambda original, sender: (MyList([one]), MyList([])),
+    "falsy lists": lambda original, sender: (Falsy([one]), Falsy([asynchronous])),
+    "failing bool": lambda original, sender: ([one], FailingBool([])),
     "a dict": lambda original, sender: {"": 1, "x": 2},
     "sync only": lambda original, sender: original(sender)[0],
     "three": lambda original, sender: (*original(sender), []),
     "None": lambda original, sender: None,
     "pair of None": lambda original, sender: (None, None),
     "a number for async": lambda original, sender: ([one], 5),
-    "no callable": lambda original, sender: ([one, None], []),
-    "a coroutine as sync": lambda original, sender: ([5], [asynchronous]),
+    "not callable": lambda original, sender: ([one, None], []),
+    "number as sync": lambda original, sender: ([5], [asynchronous]),
     "an error": lambda original, sender: fails(),
 }
 
 
-@pytest.mark.parametrize("function", [*RETURNS.values(), edit], ids=[*RETURNS, "edit"])
-def test_what_it_returns(assert_same, caching, where, how, function):
+@pytest.mark.parametrize(
+    "function", [*RETURNS.values(), wrap_in_place], ids=[*RETURNS, "wrap in place"]
+)
+def test_return_value(assert_same, caching, where, how, function):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
-        seen = [use(signal, how)]
-        with replaced(target, function):
-            seen += [describe(use(signal, how)) for _ in range(2)]
-        return *seen, use(signal, how)
+        signal, target = make_signal_and_target(Signal, caching, where)
+        seen = [call_method(signal, how)]
+        with patched(target, function):
+            seen += [describe(call_method(signal, how)) for _ in range(2)]
+        return *seen, call_method(signal, how)
 
     def describe(outcome):
         if isinstance(outcome, list):
@@ -164,111 +169,113 @@ def test_what_it_returns(assert_same, caching, where, how, function):
 
 
 @pytest.mark.parametrize("how", ["send", "send_robust"])
-def test_receivers_edit_what_it_returned(assert_same, caching, where, how):
-    """What a receiver adds to the lists is called in the same send."""
+def test_receivers_edit_the_returned_lists(assert_same, caching, where, how):
+    """A receiver that is added to the returned lists is called in the same send."""
 
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
-        kept = []
+        signal, target = make_signal_and_target(Signal, caching, where)
+        returned = []
 
         def adds(**kwargs):
-            kept[0].append(two)
-            kept[1].append(asynchronous)
+            returned[0].append(two)
+            returned[1].append(asynchronous)
 
         def look_up(original, sender):
-            kept[:] = [adds], []
-            return kept[0], kept[1]
+            returned[:] = [adds], []
+            return returned[0], returned[1]
 
-        with replaced(target, look_up):
-            answer = [r.__name__ for r, _ in getattr(signal, how)(Sender)]
-        return answer, [type(each) for each in kept[0]]
+        with patched(target, look_up):
+            names = [r.__name__ for r, _ in getattr(signal, how)(Sender)]
+        return names, [type(each) for each in returned[0]]
 
     assert assert_same(scenario)[0] == ["adds", "two", "asynchronous"]
 
 
 @pytest.mark.parametrize("how", ["send", "send_robust"])
-def test_list_that_is_kept_stays_the_agents(assert_same, caching, where, how):
+def test_returned_lists_are_not_changed(assert_same, caching, where, how):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
-        kept = [one, two], []
-        with replaced(target, lambda original, sender: kept):
-            answers = [use(signal, how) for _ in range(2)]
-        return answers, kept
+        signal, target = make_signal_and_target(Signal, caching, where)
+        returned = [one, two], []
+        with patched(target, lambda original, sender: returned):
+            outcomes = [call_method(signal, how) for _ in range(2)]
+        return outcomes, returned
 
     assert assert_same(scenario)[1] == ([one, two], [])
 
 
-# When it runs, and what it's given.
+# When a patch is called, and with what.
 
 
-def test_when_it_runs(assert_same, caching, where, how):
-    """Not for an empty signal, nor for a sender that is known to have no receivers."""
+def test_when_a_patch_is_called(assert_same, caching, where, how):
+    """It isn't called for an empty signal, or for a sender cached as having no
+    receivers.
+    """
 
     def scenario(Signal):
         cls = type("Subclass", (Signal,), {})
         signal = cls(use_caching=caching)
         target = signal if where == "instance" else cls
-        asked = []
+        senders_seen = []
 
         def count(original, sender):
-            asked.append(sender)
+            senders_seen.append(sender)
             return original(sender)
 
-        def ask(*senders):
+        def use_with(*senders):
             for sender in senders:
-                use(signal, how, sender)
-            asked.append("next")
+                call_method(signal, how, sender)
+            senders_seen.append("next")
 
-        with replaced(target, count):
-            ask(Sender, None, "text", 5)
+        with patched(target, count):
+            use_with(Sender, None, "text", 5)
             signal.connect(one, sender=Sender)
-            ask(Sender, Sender, Other, Other, None, "text", 5, [])
+            use_with(Sender, Sender, Other, Other, None, "text", 5, [])
             signal.sender_receivers_cache[Other] = []
-            ask(Other)
+            use_with(Other)
             signal.sender_receivers_cache[Other] = dispatcher.NO_RECEIVERS
-            ask(Other)
+            use_with(Other)
             signal._dead_receivers = True
-            ask(Sender, Other)
+            use_with(Sender, Other)
             signal.receivers = tuple(signal.receivers)
-            ask(Sender)
+            use_with(Sender)
             signal.receivers = []
-            ask(Sender)
-        ask(Sender)
-        return asked
+            use_with(Sender)
+        use_with(Sender)
+        return senders_seen
 
     assert Sender in assert_same(scenario)
 
 
-def test_found_as_an_attribute(assert_same, caching, how):
-    """By an own ``__getattribute__``, a descriptor, a property or an object."""
+def test_patch_found_by_attribute_access(assert_same, caching, how):
+    """The patch may be a descriptor, a property, an object or an instance attribute."""
 
-    class Descriptor:
+    class NonDataDescriptor:
         def __get__(self, instance, owner):
             return lambda sender: ([lambda **kwargs: "descriptor"], [])
 
-    class Data(Descriptor):
+    class DataDescriptor(NonDataDescriptor):
         def __set__(self, instance, value):
             raise AttributeError
 
     def scenario(Signal):
         seen = []
         for value in [
-            Descriptor(),
-            Data(),
+            NonDataDescriptor(),
+            DataDescriptor(),
             property(lambda self: lambda sender: ([one], [])),
             staticmethod(lambda sender: ([two], [])),
             classmethod(lambda cls, sender: ([cls.receive], [])),
             mock.Mock(return_value=([one], [])),
             None,
         ]:
-            contents = {"_live_receivers": value, "receive": staticmethod(one)}
-            cls = type("Subclass", (Signal,), contents)
+            attributes = {"_live_receivers": value, "receive": staticmethod(one)}
+            cls = type("Subclass", (Signal,), attributes)
             signal = cls(use_caching=caching)
             signal.connect(one)
             vars(signal)["_live_receivers"] = lambda sender: ([two], [])
-            seen.append(describe(use(signal, how)))
+            seen.append(describe(call_method(signal, how)))
             del vars(signal)["_live_receivers"]
-            seen.append(describe(use(signal, how)))
+            seen.append(describe(call_method(signal, how)))
         return seen
 
     def describe(outcome):
@@ -281,10 +288,10 @@ def test_found_as_an_attribute(assert_same, caching, how):
 
 def test_arguments_of_the_receivers(assert_same, caching, where):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
+        signal, target = make_signal_and_target(Signal, caching, where)
         seen = []
 
-        def keep(**kwargs):
+        def record(**kwargs):
             seen.append((list(kwargs), kwargs["signal"] is signal, kwargs["sender"]))
 
         def call(*args, **kwargs):
@@ -294,11 +301,15 @@ def test_arguments_of_the_receivers(assert_same, caching, where):
                 except TypeError as error:
                     seen.append(str(error))
 
-        async def keep_too(**kwargs):
-            keep(**kwargs)
+        async def record_async(**kwargs):
+            record(**kwargs)
 
-        for found in (([keep], []), ([keep], [keep_too]), ((keep,), (keep_too,))):
-            with replaced(target, lambda *args, found=found: found):
+        for found in (
+            ([record], []),
+            ([record], [record_async]),
+            ((record,), (record_async,)),
+        ):
+            with patched(target, lambda *args, found=found: found):
                 call(Sender, b=1, a=2)
                 call(sender=Sender, b=1, a=2)
                 call(b=1, sender=Sender)
@@ -312,9 +323,9 @@ def test_arguments_of_the_receivers(assert_same, caching, where):
     assert assert_same(scenario)
 
 
-def test_what_it_does_counts_from_the_next_send_on(assert_same, caching, where, how):
+def test_changes_in_a_patch_affect_the_next_send(assert_same, caching, where, how):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
+        signal, target = make_signal_and_target(Signal, caching, where)
         seen = []
 
         others = [lambda **kwargs: "three"]
@@ -325,15 +336,15 @@ def test_what_it_does_counts_from_the_next_send_on(assert_same, caching, where, 
                 seen.append("changed")
                 signal.disconnect(one, sender=Sender)
                 signal.connect(others[0])
-                seen.append(use(signal, how))
+                seen.append(call_method(signal, how))
             return found
 
-        with replaced(target, change):
-            seen += [use(signal, how), use(signal, how)]
+        with patched(target, change):
+            seen += [call_method(signal, how), call_method(signal, how)]
         seen = [describe(each) for each in seen]
         others.clear()
         gc.collect()
-        return seen, use(signal, how)
+        return seen, call_method(signal, how)
 
     def describe(outcome):
         if isinstance(outcome, list):
@@ -343,9 +354,9 @@ def test_what_it_does_counts_from_the_next_send_on(assert_same, caching, where, 
     assert assert_same(scenario)
 
 
-def test_taking_itself_off(assert_same, caching, where, how):
+def test_patch_that_removes_itself(assert_same, caching, where, how):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
+        signal, target = make_signal_and_target(Signal, caching, where)
         original = target._live_receivers
 
         def once(*args):
@@ -358,25 +369,25 @@ def test_taking_itself_off(assert_same, caching, where, how):
         seen = []
         for _ in range(3):
             target._live_receivers = once
-            seen += [use(signal, how), use(signal, how)]
+            seen += [call_method(signal, how), call_method(signal, how)]
         return seen, target._live_receivers == original
 
     assert assert_same(scenario)[1]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_errors_that_are_no_exceptions(assert_same, caching, where, how, error):
+def test_base_exceptions(assert_same, caching, where, how, error):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
+        signal, target = make_signal_and_target(Signal, caching, where)
 
         def stop(*args, **kwargs):
             raise error
 
         seen = []
         for function in (stop, lambda *args: ([stop], [])):
-            with replaced(target, function):
+            with patched(target, function):
                 try:
-                    seen.append(use(signal, how))
+                    seen.append(call_method(signal, how))
                 except error:
                     seen.append("stopped")
         return seen
@@ -384,28 +395,26 @@ def test_errors_that_are_no_exceptions(assert_same, caching, where, how, error):
     assert assert_same(scenario)[0] == "stopped"
 
 
-def test_sending_in_the_look_up_ends_in_a_recursion_error(
-    assert_same, caching, where, how
-):
+def test_send_in_the_patch_ends_in_a_recursion_error(assert_same, caching, where, how):
     def scenario(Signal):
-        signal, target = make(Signal, caching, where)
+        signal, target = make_signal_and_target(Signal, caching, where)
 
         def again(original, sender):
             return getattr(signal, how)(sender)
 
-        with replaced(target, again), pytest.raises(RecursionError):
+        with patched(target, again), pytest.raises(RecursionError):
             getattr(signal, how)(Sender)
-        return use(signal, how)
+        return call_method(signal, how)
 
     assert assert_same(scenario)
 
 
-# Django's own function, which an agent has kept.
+# Agents that keep Django's own function and call it.
 
 
 @contextmanager
 def agent(when):
-    """Have an agent's wrapper on Django's class, with the dispatcher swapped."""
+    """Patch Django's class as an agent does, before or after the swap."""
     if when == "after":
         altdispatch.install()
     original = django.dispatch.Signal._live_receivers
@@ -432,19 +441,21 @@ def clean(implementation):
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("make_signal", [django.dispatch.Signal, ModelSignal])
-def test_what_stays_compiled(implementation, caching, how, when, make_signal):
-    """Of a send under an agent, the only function that is run is the agent's."""
+def test_functions_that_run_under_an_agent(
+    implementation, caching, how, when, make_signal
+):
+    """Only the agent's wrapper runs in Python: the rest of a send stays compiled."""
     signal = make_signal(use_caching=caching)
     with agent(when):
         signal.connect(one, sender=Sender)
-        use(signal, how)
+        call_method(signal, how)
         called = set()
 
-        def note(frame, event, argument):
+        def profile(frame, event, argument):
             if event == "call":
                 called.add(frame.f_code.co_qualname.rpartition(".")[2])
 
-        sys.setprofile(note)
+        sys.setprofile(profile)
         outcome = getattr(signal, how)(Sender)
         sys.setprofile(None)
         assert outcome == (how == "has_listeners" or [(one, "one")])
@@ -460,23 +471,30 @@ def test_what_stays_compiled(implementation, caching, how, when, make_signal):
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_same_under_an_agent(implementation, caching, how, when):
-    """From its first send on, through death, cache and edit, up to ``uninstall()``."""
+    """An agent changes nothing, from the first send until after ``uninstall()``.
+
+    The signal has dead receivers, a cache and an edited list.
+    """
 
     def scenario():
         seen = []
 
-        class Dies:
+        class Receiver:
             def method(self, **kwargs):
                 return "method"
 
         signal = ModelSignal(use_caching=caching)
-        dies = Dies()
-        for receiver, sender in [(one, Sender), (two, None), (dies.method, Sender)]:
+        receiver_object = Receiver()
+        for receiver, sender in [
+            (one, Sender),
+            (two, None),
+            (receiver_object.method, Sender),
+        ]:
             seen.append(outcome(signal))
             signal.connect(receiver, sender=sender)
         signal.connect(asynchronous, sender=Other)
         seen += [outcome(signal), outcome(signal, Other), outcome(signal, None)]
-        del dies
+        del receiver_object
         gc.collect()
         seen += [outcome(signal), len(signal.receivers)]
         signal.receivers.reverse()
@@ -487,7 +505,7 @@ def test_same_under_an_agent(implementation, caching, how, when):
         return [*seen, outcome(signal), outcome(signal, Other), outcome(signal, int)]
 
     def outcome(signal, sender=Sender):
-        found = use(signal, how, sender)
+        found = call_method(signal, how, sender)
         if isinstance(found, list):
             return [response for _, response in found]
         return found
@@ -499,10 +517,10 @@ def test_same_under_an_agent(implementation, caching, how, when):
 
 
 @pytest.mark.parametrize("kind", ["function", "equal"])
-def test_patch_that_is_equal_to_what_it_replaces(assert_same_swapped, caching, kind):
-    """As wrapt's wrappers are."""
+def test_patch_that_is_equal_to_the_method(assert_same_swapped, caching, kind):
+    """wrapt's wrappers compare equal to what they wrap."""
 
-    class Equal:
+    class EqualWrapper:
         def __init__(self, function):
             self.function = function
 
@@ -523,8 +541,8 @@ def test_patch_that_is_equal_to_what_it_replaces(assert_same_swapped, caching, k
 
     def wrap(function):
         if kind == "equal":
-            return Equal(function)
-        return lambda *args: Equal(function)(*args)
+            return EqualWrapper(function)
+        return lambda *args: EqualWrapper(function)(*args)
 
     calls = []
 
@@ -544,8 +562,8 @@ def test_patch_that_is_equal_to_what_it_replaces(assert_same_swapped, caching, k
 
 
 @pytest.mark.usefixtures("clean")
-def test_djangos_function_stays_what_it_is():
-    """Its errors too, and what a program assigns to it."""
+def test_djangos_function_is_unchanged():
+    """Its errors stay too, and so does what a program assigns to it."""
     signal = django.dispatch.Signal()
     signal.connect(one)
 
@@ -554,9 +572,9 @@ def test_djangos_function_stays_what_it_is():
 
     def describe():
         seen = [
-            str(inspect.signature(DJANGOS)),
-            DJANGOS.__code__.co_filename == dispatcher.__file__,
-            vars(DJANGOS),
+            str(inspect.signature(STOCK_LIVE_RECEIVERS)),
+            STOCK_LIVE_RECEIVERS.__code__.co_filename == dispatcher.__file__,
+            vars(STOCK_LIVE_RECEIVERS),
         ]
         for args, kwargs in [
             ((), {}),
@@ -570,20 +588,20 @@ def test_djangos_function_stays_what_it_is():
             ((signal, []), {}),
         ]:
             try:
-                seen.append(DJANGOS(*args, **kwargs))
+                seen.append(STOCK_LIVE_RECEIVERS(*args, **kwargs))
             except (TypeError, AttributeError) as error:
                 seen.append((type(error), str(error)))
         return seen
 
     def describe_changed():
-        code = DJANGOS.__code__
+        code = STOCK_LIVE_RECEIVERS.__code__
         seen = [describe()]
-        DJANGOS.__defaults__ = (Sender,)
+        STOCK_LIVE_RECEIVERS.__defaults__ = (Sender,)
         seen.append(describe())
-        DJANGOS.__code__ = replacement.__code__
-        seen += [DJANGOS(signal), DJANGOS(signal, 1)]
-        DJANGOS.__code__ = code
-        DJANGOS.__defaults__ = None
+        STOCK_LIVE_RECEIVERS.__code__ = replacement.__code__
+        seen += [STOCK_LIVE_RECEIVERS(signal), STOCK_LIVE_RECEIVERS(signal, 1)]
+        STOCK_LIVE_RECEIVERS.__code__ = code
+        STOCK_LIVE_RECEIVERS.__defaults__ = None
         return [*seen, describe()]
 
     expected = describe_changed()
@@ -598,4 +616,4 @@ def test_djangos_function_stays_what_it_is():
             assert describe_changed() == expected
             altdispatch.uninstall()
         assert describe_changed() == expected
-    assert django.dispatch.Signal._live_receivers is DJANGOS
+    assert django.dispatch.Signal._live_receivers is STOCK_LIVE_RECEIVERS

@@ -14,7 +14,7 @@ from django.dispatch import dispatcher
 
 from altdispatch.releases import RELEASE, WATCHES_SENDERS
 
-#: Of stock Django; with altdispatch, references report what has died on all releases.
+#: On stock Django. With altdispatch, weak references report deaths on all releases.
 FINALIZERS_REPORT = RELEASE < (6, 1)
 
 
@@ -35,11 +35,8 @@ def make_receivers(count):
     return [lambda number=number, **kwargs: number for number in range(count)]
 
 
-def answers(signal, sender=Sender):
+def responses(signal, sender=Sender):
     return [answer for _, answer in signal.send(sender)]
-
-
-# Attributes.
 
 
 def test_attributes(assert_same, caching):
@@ -66,7 +63,7 @@ def test_attributes(assert_same, caching):
     ]
 
 
-def test_use_caching_is_kept_as_it_was_given(assert_same):
+def test_use_caching_keeps_the_given_value(assert_same):
     def scenario(Signal):
         return [Signal(given).use_caching for given in (1, "", None)]
 
@@ -81,7 +78,7 @@ def test_cache_is_filled_as_by_stock(assert_same, caching):
         cache = signal.sender_receivers_cache
         states = []
 
-        def look():
+        def record():
             states.append(
                 [
                     cache.get(sender) is dispatcher.NO_RECEIVERS
@@ -91,20 +88,20 @@ def test_cache_is_filled_as_by_stock(assert_same, caching):
             )
             states.append((len(cache), len(cache.copy())))
 
-        look()
+        record()
         signal.send(Sender)
-        look()
+        record()
         signal.connect(receivers[0], sender=Sender)
-        look()
+        record()
         signal.send(Sender)
         signal.has_listeners(Other)
-        look()
+        record()
         signal.connect(receivers[1])
-        look()
+        record()
         signal.send(Other)
-        look()
+        record()
         signal.disconnect(receivers[1])
-        look()
+        record()
         return states
 
     states = assert_same(scenario)
@@ -112,29 +109,29 @@ def test_cache_is_filled_as_by_stock(assert_same, caching):
 
 
 @pytest.mark.parametrize("marker", [dispatcher.NO_RECEIVERS, []], ids=["none", "list"])
-def test_what_is_put_into_the_cache_is_obeyed(assert_same, caching, marker):
+def test_cache_entries_written_by_a_program_are_used(assert_same, caching, marker):
     (receiver,) = make_receivers(1)
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(receiver)
         signal.sender_receivers_cache[Sender] = marker
-        return answers(signal), signal.has_listeners(Sender), answers(signal, Other)
+        return responses(signal), signal.has_listeners(Sender), responses(signal, Other)
 
     assert assert_same(scenario)[2] == [0]
 
 
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners"])
-def test_cache_replaced_by_another_kind(assert_same, caching, how):
+def test_cache_of_another_type(assert_same, caching, how):
     (receiver,) = make_receivers(1)
 
     class Cache(dict):
         def get(self, key, default=None):
-            asked.append(key)
+            looked_up.append(key)
             return super().get(key, default)
 
     def scenario(Signal):
-        asked.clear()
+        looked_up.clear()
         signal = Signal(use_caching=caching)
         signal.connect(receiver)
         signal.sender_receivers_cache = Cache()
@@ -142,15 +139,15 @@ def test_cache_replaced_by_another_kind(assert_same, caching, how):
             getattr(signal, how)(sender)
         signal.sender_receivers_cache = weakref.WeakKeyDictionary()
         getattr(signal, how)(Sender)
-        return asked[:], list(signal.sender_receivers_cache)
+        return looked_up[:], list(signal.sender_receivers_cache)
 
-    asked = []
+    looked_up = []
     assert_same(scenario)
-    assert asked or (how == "has_listeners" and not caching)
+    assert looked_up or (how == "has_listeners" and not caching)
 
 
 def test_send_waits_for_the_lock(assert_same):
-    """A caching signal that knows the answer doesn't, another does."""
+    """A send waits for the lock, unless the sender is in the signal's cache."""
     (receiver,) = make_receivers(1)
 
     def scenario(Signal):
@@ -169,7 +166,8 @@ def test_send_waits_for_the_lock(assert_same):
             thread = threading.Thread(target=send)
             with signal.lock:
                 thread.start()
-                # For one that doesn't wait; who waits can't have sent by then.
+                # The send takes no lock if the signal is caching, so it ends.
+                # Without caching it can't end while the lock is held.
                 waited.append(not sent.wait(60 if caching else 0.3))
             thread.join()
         return waited
@@ -185,12 +183,12 @@ def test_lock_replaced(assert_same, caching, make_lock):
         signal = Signal(use_caching=caching)
         signal.lock = make_lock()
         signal.connect(receiver)
-        return answers(signal), answers(signal), signal.disconnect(receiver)
+        return responses(signal), responses(signal), signal.disconnect(receiver)
 
     assert assert_same(scenario) == ([0], [0], True)
 
 
-def test_lock_that_can_be_taken_twice(assert_same):
+def test_reentrant_lock_held_during_a_send(assert_same):
     (receiver,) = make_receivers(1)
 
     def scenario(Signal):
@@ -198,105 +196,105 @@ def test_lock_that_can_be_taken_twice(assert_same):
         signal.lock = threading.RLock()
         signal.connect(receiver)
         with signal.lock:
-            return answers(signal), answers(signal)
+            return responses(signal), responses(signal)
 
     assert assert_same(scenario) == ([0], [0])
 
 
-# `receivers` replaced.
+# Replace `receivers`.
 
 
 def test_receivers_muted_and_put_back(assert_same, caching):
-    """As factory_boy's mute_signals() does it."""
+    """Replace `receivers` for a while, as factory_boy's mute_signals() does."""
     receivers = make_receivers(4)
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         for receiver in receivers[:3]:
             signal.connect(receiver, sender=Sender)
-        seen = [answers(signal)]
+        seen = [responses(signal)]
         saved = signal.receivers
         signal.receivers = []
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         seen.append(signal.has_listeners(Sender))
         signal.connect(receivers[3])
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         signal.receivers = saved + signal.receivers
         with signal.lock:
             signal.sender_receivers_cache.clear()
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         seen.append(type(saved + signal.receivers))
         seen.append(signal.disconnect(receivers[1], sender=Sender))
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         return seen
 
     assert assert_same(scenario)[4] == [0, 1, 2, 3]
 
 
-def test_receivers_put_into_another_signal(assert_same, caching):
+def test_receivers_shared_by_two_signals(assert_same, caching):
     receivers = make_receivers(3)
 
     def scenario(Signal):
         one, two = Signal(use_caching=caching), Signal(use_caching=caching)
         one.connect(receivers[0])
         two.receivers = one.receivers
-        seen = [answers(two)]
+        seen = [responses(two)]
         one.connect(receivers[1])
         two.connect(receivers[2], sender=Sender)
         for signal in (one, two):
             signal.sender_receivers_cache.clear()
-            seen.append(answers(signal))
+            seen.append(responses(signal))
         one.disconnect(receivers[0])
         two.sender_receivers_cache.clear()
-        seen.append(answers(two))
+        seen.append(responses(two))
         return seen, one.receivers is two.receivers
 
     assert assert_same(scenario)[1] is True
 
 
-def test_list_of_the_programs_own(assert_same, caching):
-    """It's the list that was put there, and edits of it count."""
+def test_list_assigned_by_a_program(assert_same, caching):
+    """The signal uses the list that a program assigned, and sees edits of it."""
     receivers = make_receivers(3)
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
-        own = []
-        signal.receivers = own
-        seen = [signal.receivers is own]
+        assigned = []
+        signal.receivers = assigned
+        seen = [signal.receivers is assigned]
         for receiver in receivers:
             signal.connect(receiver)
-        seen.append((signal.receivers is own, len(own)))
-        seen.append(answers(signal))
-        own.reverse()
+        seen.append((signal.receivers is assigned, len(assigned)))
+        seen.append(responses(signal))
+        assigned.reverse()
         signal.sender_receivers_cache.clear()
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         seen.append(signal.disconnect(receivers[1]))
-        seen.append((signal.receivers is own, len(own)))
+        seen.append((signal.receivers is assigned, len(assigned)))
         return seen
 
     assert assert_same(scenario)[0] is True
 
 
-def test_receivers_replaced_by_another_kind(assert_same):
-    """What isn't a list is read as it is, and can't be connected to."""
+def test_receivers_of_another_type(assert_same):
+    """A signal sends to receivers in a tuple, but can't connect to it."""
     receiver, other = make_receivers(2)
 
     def scenario(Signal):
         signal = Signal()
         signal.connect(receiver)
         signal.receivers = tuple(signal.receivers)
-        seen = [answers(signal), answers(signal)]
+        seen = [responses(signal), responses(signal)]
         try:
             signal.connect(other)
         except AttributeError as error:
             seen.append(str(error))
         signal.receivers = None
-        return seen, answers(signal)
+        return seen, responses(signal)
 
     assert assert_same(scenario)[1] == []
 
 
-# `receivers` edited.
+# Edit `receivers` in place.
 
 EDITS = {
     "append": lambda entries: entries.append(entries[0]),
@@ -322,64 +320,67 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @pytest.mark.parametrize("clear_cache", [False, True])
 def test_receivers_edited_in_place(assert_same, caching, edit, clear_cache):
-    """The next send obeys as far as stock: of a caching signal, a new sender."""
+    """The next send sees an edit exactly if it does on stock Django.
+
+    A caching signal doesn't see it for a sender in its cache.
+    """
     receivers = make_receivers(4)
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         for receiver in receivers:
             signal.connect(receiver, sender=Sender)
-        seen = [answers(signal), answers(signal)]
+        seen = [responses(signal), responses(signal)]
         try:
             seen.append(edit(signal.receivers) is signal.receivers)
         except (IndexError, AttributeError) as error:
             seen.append(repr(error))
         if clear_cache:
             signal.sender_receivers_cache.clear()
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         seen.append(signal.disconnect(receivers[2], sender=Sender))
         seen.append(signal.disconnect(receivers[0], sender=Sender))
         signal.connect(receivers[0], sender=Sender)
         seen.append([entry[1]()() for entry in signal.receivers])
-        seen.append(answers(signal))
+        seen.append(responses(signal))
         return seen
 
     seen = assert_same(scenario)
     assert seen[0] == [0, 1, 2, 3]
 
 
-JUNK = {
+INVALID_ENTRIES = {
     "too short": (("key", 1),),
     "no tuple": 5,
     "key of three": (("a", "b", "c"), len, None, False)[: 4 if WATCHES_SENDERS else 3],
 }
 
 
-@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+@pytest.mark.parametrize("entry", INVALID_ENTRIES.values(), ids=INVALID_ENTRIES)
 @pytest.mark.parametrize("how", ["send", "connect", "disconnect", "has_listeners"])
-def test_junk_among_the_receivers(assert_same, caching, junk, how):
+def test_invalid_entry_in_receivers(assert_same, caching, entry, how):
     receivers = make_receivers(2)
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(receivers[0])
-        answers(signal)
-        signal.receivers.append(junk)
+        responses(signal)
+        signal.receivers.append(entry)
         try:
             outcome = getattr(signal, how)(receivers[1] if "connect" in how else Other)
         except Exception as error:
             outcome = type(error), str(error)
-        signal.receivers.remove(junk)
-        return outcome, signal.lock.locked(), answers(signal, int)
+        signal.receivers.remove(entry)
+        return outcome, signal.lock.locked(), responses(signal, int)
 
     assert assert_same(scenario)[1] is False
 
 
-# `receivers` read.
+# Read `receivers`.
 
 
 def test_receivers_read(assert_same, caching):
-    """As debug-toolbar's signals panel does, and others."""
+    """Read `receivers` as debug-toolbar's signals panel and other packages do."""
     receivers = make_receivers(3)
 
     def scenario(Signal):
@@ -418,11 +419,8 @@ def test_receivers_read(assert_same, caching):
     assert assert_same(scenario)[0] == [0, 1, 2]
 
 
-# `_live_receivers`.
-
-
-def test_live_receivers_are_new_lists_at_every_call(assert_same, caching):
-    """Sentry wraps each receiver in place."""
+def test_live_receivers_returns_new_lists(assert_same, caching):
+    """Every call returns new lists: Sentry wraps each receiver in place."""
     receivers = make_receivers(2)
 
     async def async_receiver(**kwargs):
@@ -452,20 +450,22 @@ def test_live_receivers_are_new_lists_at_every_call(assert_same, caching):
     assert [lengths for *_, lengths in seen][-3:] == [[2, 1], [0, 0], [0, 0]]
 
 
-# Methods replaced.
+# Patch methods.
 
-USES = ["send", "send_robust", "has_listeners"]
+METHODS = ["send", "send_robust", "has_listeners"]
 
 
-def use(signal, how, sender=Sender):
-    answer = getattr(signal, how)(sender)
-    return answer if how == "has_listeners" else [got for _, got in answer]
+def call_method(signal, how, sender=Sender):
+    result = getattr(signal, how)(sender)
+    return result if how == "has_listeners" else [response for _, response in result]
 
 
 @pytest.mark.parametrize("where", ["class", "subclass", "instance"])
-@pytest.mark.parametrize("how", USES)
-def test_live_receivers_replaced(assert_same, caching, where, how):
-    """Sentry does, on the class; tests on an instance."""
+@pytest.mark.parametrize("how", METHODS)
+def test_patched_live_receivers(assert_same, caching, where, how):
+    """Patch `_live_receivers` on a class, as Sentry does, and on an instance, as tests
+    do.
+    """
     receivers = make_receivers(3)
 
     def scenario(Signal):
@@ -484,10 +484,14 @@ def test_live_receivers_replaced(assert_same, caching, where, how):
             sync_receivers, async_receivers = original(*args)
             return [lambda **kwargs: "wrapped", *sync_receivers[1:]], async_receivers
 
-        seen = [use(signal, how), use(signal, how)]
+        seen = [call_method(signal, how), call_method(signal, how)]
         with mock.patch.object(target, "_live_receivers", replacement):
-            seen += [use(signal, how), use(signal, how), use(other, how)]
-        return [*seen, use(signal, how), use(other, how)]
+            seen += [
+                call_method(signal, how),
+                call_method(signal, how),
+                call_method(other, how),
+            ]
+        return [*seen, call_method(signal, how), call_method(other, how)]
 
     assert assert_same(scenario)[2] == (1 if where == "instance" else 2)
 
@@ -504,8 +508,8 @@ def test_live_receivers_replaced(assert_same, caching, where, how):
         "_flag_dead_receivers" if WATCHES_SENDERS else "_remove_receiver",
     ],
 )
-def test_mock_in_the_place_of_a_method(assert_same, caching, where, method):
-    """How often it is called, and with what."""
+def test_method_patched_with_a_mock(assert_same, caching, where, method):
+    """A mock is called as often, and with the same types, as on stock Django."""
 
     def scenario(Signal):
         Signal = type("Subclass", (Signal,), {})
@@ -543,7 +547,7 @@ def test_mock_in_the_place_of_a_method(assert_same, caching, where, method):
 
 
 @pytest.mark.parametrize("where", ["class", "instance"])
-def test_replacement_that_has_no_hash(assert_same, caching, where):
+def test_patch_without_a_hash(assert_same, caching, where):
     class Unhashable:
         __hash__ = None
 
@@ -557,7 +561,7 @@ def test_replacement_that_has_no_hash(assert_same, caching, where):
         signal.has_listeners(Sender)
         target = Signal if where == "class" else signal
         with mock.patch.object(target, "_live_receivers", Unhashable()):
-            seen = answers(signal)
+            seen = responses(signal)
         with mock.patch.object(target, "_clear_dead_receivers", Unhashable()):
             seen.append(signal.has_listeners(Sender))
         return seen
@@ -566,8 +570,8 @@ def test_replacement_that_has_no_hash(assert_same, caching, where):
 
 
 @pytest.mark.usefixtures("swapped")
-def test_send_replaced_everywhere():
-    """On the class that all of Django's signals have, before or after the swap."""
+def test_patched_send():
+    """A patch of `send` works on the base class, a subclass and an instance."""
     with mock.patch("django.dispatch.dispatcher.Signal.send", return_value="mock"):
         assert post_save.send(Sender) == "mock"
         assert django.dispatch.Signal().send(Sender) == "mock"
@@ -581,7 +585,7 @@ def test_send_replaced_everywhere():
     assert "send" not in vars(ModelSignal)
 
 
-# Subclasses.
+# Override methods in subclasses.
 
 
 def test_subclass_that_overrides_and_calls_super(assert_same, caching):
@@ -618,11 +622,11 @@ def test_subclass_that_overrides_and_calls_super(assert_same, caching):
         for receiver in (*receivers, fails):
             signal.connect(receiver, Sender)
         seen = [
-            [repr(answer) for _, answer in signal.send_robust(Sender)],
+            [repr(response) for _, response in signal.send_robust(Sender)],
             signal.has_listeners(Sender),
             signal.disconnect(fails, Sender),
-            [answer for _, answer in signal.send(Sender)],
-            [answer for _, answer in signal.send(Sender)],
+            [response for _, response in signal.send(Sender)],
+            [response for _, response in signal.send(Sender)],
         ]
         return seen, log
 
@@ -630,7 +634,7 @@ def test_subclass_that_overrides_and_calls_super(assert_same, caching):
 
 
 def test_subclass_without_init(assert_same):
-    """Its own ``__init__`` makes the attributes, as pretix's and others do."""
+    """A subclass may set the attributes in its own `__init__`, as pretix's does."""
     (receiver,) = make_receivers(1)
 
     def scenario(Signal):
@@ -644,12 +648,12 @@ def test_subclass_without_init(assert_same):
 
         signal = Subclass()
         signal.connect(receiver)
-        return answers(signal), answers(signal), len(signal.sender_receivers_cache)
+        return responses(signal), responses(signal), len(signal.sender_receivers_cache)
 
     assert assert_same(scenario) == ([0], [0], 1)
 
 
-def test_subclass_whose_receivers_are_a_property(assert_same, caching):
+def test_subclass_with_a_receivers_property(assert_same, caching):
     receivers = make_receivers(2)
 
     def scenario(Signal):
@@ -666,20 +670,20 @@ def test_subclass_whose_receivers_are_a_property(assert_same, caching):
         for receiver in receivers:
             signal.connect(receiver, sender=Sender)
         seen = [
-            answers(signal),
-            answers(signal),
+            responses(signal),
+            responses(signal),
             signal.disconnect(receivers[0], Sender),
         ]
-        return seen, answers(signal), list(vars(signal))
+        return seen, responses(signal), list(vars(signal))
 
     assert assert_same(scenario)[1] == [1]
 
 
-# Names in Django's module.
+# Patch names in Django's module.
 
 
-def test_make_id_replaced(assert_same, caching):
-    """Django's own tests do, to have two senders with one id."""
+def test_patched_make_id(assert_same, caching):
+    """Two senders can share an id, as in Django's own tests."""
     receivers = make_receivers(2)
     original = dispatcher._make_id
 
@@ -689,15 +693,15 @@ def test_make_id_replaced(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(receivers[1], sender=Other)
-        seen = [answers(signal, Other), answers(signal, Sender())]
+        seen = [responses(signal, Other), responses(signal, Sender())]
         with mock.patch("django.dispatch.dispatcher._make_id", make_id):
             one, two = Sender(), Sender()
             signal.connect(receivers[0], sender=one)
             for _ in range(2):
-                seen += [answers(signal, one), answers(signal, two)]
+                seen += [responses(signal, one), responses(signal, two)]
             seen.append([entry[0][1] == 0 for entry in signal.receivers])
         signal.sender_receivers_cache.clear()
-        return [*seen, answers(signal, one), answers(signal, Other)]
+        return [*seen, responses(signal, one), responses(signal, Other)]
 
     assert assert_same(scenario)[2:4] == [[0], [0]]
 
@@ -712,7 +716,7 @@ def test_make_id_replaced(assert_same, caching):
         "sync_to_async",
     ],
 )
-def test_other_names_replaced(assert_same, name, settings):
+def test_other_patched_names(assert_same, name, settings):
     settings.DEBUG = True
 
     def scenario(Signal):
@@ -736,14 +740,14 @@ def test_other_names_replaced(assert_same, name, settings):
     assert assert_same(scenario)
 
 
-def test_names_of_the_module_stay(assert_same_swapped):
+def test_module_keeps_its_names(assert_same_swapped):
     names = assert_same_swapped(
         lambda: {name: id(value) for name, value in vars(dispatcher).items()}
     )
     assert names["NONE_ID"] == id(dispatcher.NONE_ID)
 
 
-# Copies.
+# Copy and pickle.
 
 
 def test_copy_shares_the_receivers(assert_same, caching):
@@ -752,17 +756,17 @@ def test_copy_shares_the_receivers(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         signal.connect(receivers[0])
-        twin = copy.copy(signal)
+        duplicate = copy.copy(signal)
         seen = [
-            type(twin) is Signal,
-            [vars(twin)[name] is value for name, value in vars(signal).items()],
+            type(duplicate) is Signal,
+            [vars(duplicate)[name] is value for name, value in vars(signal).items()],
         ]
-        twin.connect(receivers[1])
-        seen.append([answers(signal), answers(twin)])
+        duplicate.connect(receivers[1])
+        seen.append([responses(signal), responses(duplicate)])
         signal.disconnect(receivers[0])
-        seen.append([answers(signal), answers(twin)])
-        twin.receivers = []
-        seen.append([answers(signal), answers(twin)])
+        seen.append([responses(signal), responses(duplicate)])
+        duplicate.receivers = []
+        seen.append([responses(signal), responses(duplicate)])
         return seen
 
     assert assert_same(scenario)[1] == [True] * 5
@@ -776,11 +780,11 @@ def test_other_copies_fail(assert_same, caching, how, strong):
         signal.connect(len, weak=False) if strong else signal.connect(make_receivers)
         return how(signal)
 
-    # The latter is what PyPy's locks raise.
+    # PyPy's locks raise PicklingError.
     assert assert_same(scenario)[0] in (TypeError, pickle.PicklingError)
 
 
-def test_receivers_copied_or_pickled_are_plain(assert_same):
+def test_copied_and_pickled_receivers_are_plain_lists(assert_same):
     def scenario(Signal):
         signal = Signal()
         signal.connect(len, weak=False)
@@ -794,12 +798,12 @@ def test_receivers_copied_or_pickled_are_plain(assert_same):
     assert assert_same(scenario) == [(list, True)] * 3
 
 
-@pytest.mark.skipif(FINALIZERS_REPORT, reason="they have references of their own")
+@pytest.mark.skipif(FINALIZERS_REPORT, reason="altdispatch makes other references")
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="its WeakKeyDictionary makes other calls"
 )
 def test_weakref_patched(assert_same, caching):
-    """As Django's own tests do: connecting takes the name from its module."""
+    """connect() looks up `weakref.ref` in its module: Django's own tests patch it."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -815,7 +819,7 @@ def test_weakref_patched(assert_same, caching):
 
 
 @pytest.mark.parametrize("depth", [1, 3, 4, 5, 6, 7, 8, 50, 5000])
-def test_dispatch_uid_with_tuples_in_tuples(assert_same, caching, depth):
+def test_dispatch_uid_of_nested_tuples(assert_same, caching, depth):
     def scenario(Signal):
         def uid():
             nested = "uid"

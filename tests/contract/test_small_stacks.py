@@ -1,4 +1,4 @@
-"""Recursion through signals, in threads with small stacks."""
+"""Test recursion through signals in threads with small stacks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Book(models.Model):
 
 def receive(**kwargs):
     levels[0] += 1
-    {again}
+    {recurse}
 
 def start():
     try:
-        {begin}
+        {start}
     except RecursionError:
         outcomes.append("RecursionError")
 
@@ -52,31 +52,33 @@ print(*outcomes, levels[0] > 10)
 WAYS = {
     "send": ("signal.send(Book)", "signal.send(Book)"),
     "robust": ("signal.send_robust(Book)[0][1]", "signal.send_robust(Book)"),
-    "not plain": ("signal.send(1.5)", "signal.send(1.5)"),
+    "other sender": ("signal.send(1.5)", "signal.send(1.5)"),
     "instances": ("Book()", "post_init.connect(receive); Book()"),
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="its stacks have other sizes")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other stack sizes")
 @pytest.mark.parametrize("kib", [128, 256, 512, 768, 2048])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.skipif(
-    sys.implementation.name == "pypy", reason="PyPy crashes there with stock, too"
+    sys.implementation.name == "pypy", reason="stock Django crashes on PyPy too"
 )
 def test_small_stacks(run_python, implementation, way, kib):
-    """The recursion ends by itself, after as many levels as there is room for."""
+    """The recursion ends in an error or by itself, after more than ten levels."""
     if implementation == "python" and kib < (512 if way == "instances" else 256):
-        pytest.skip("Python and Django crash, too")
-    again, begin = WAYS[way]
+        pytest.skip("pure Python crashes too, also on stock Django")
+    recurse, start = WAYS[way]
     program = RECURSION.format(
-        again=again, begin=begin, kib=kib, limit=0, caching=way == "send"
+        recurse=recurse, start=start, kib=kib, limit=0, caching=way == "send"
     )
     output = run_python(program)
     assert output in ("RecursionError True\n", "True\n")
 
 
-@pytest.mark.parametrize("way", ["send", "robust", "not plain"])
+@pytest.mark.parametrize("way", ["send", "robust", "other sender"])
 def test_raised_recursion_limit(run_python, implementation, way):
-    again, begin = WAYS[way]
-    program = RECURSION.format(again=again, begin=begin, kib=0, limit=20_000, caching=0)
+    recurse, start = WAYS[way]
+    program = RECURSION.format(
+        recurse=recurse, start=start, kib=0, limit=20_000, caching=0
+    )
     assert run_python(program) in ("RecursionError True\n", "True\n")

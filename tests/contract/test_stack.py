@@ -18,7 +18,7 @@ def caching(request):
     return request.param
 
 
-def names_up_to(name):
+def frames_up_to(name):
     frame = sys._getframe(1)
     names = []
     while frame.f_code.co_name != name:
@@ -32,12 +32,12 @@ def names_up_to(name):
 def test_one_frame_between_sender_and_receiver(
     assert_same, implementation, caching, how, count
 ):
-    """Compiled, a method may have none: that is the one difference allowed."""
+    """A compiled method may have no frame; this is the one difference allowed."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
         receivers = [
-            lambda number=number, **kwargs: names_up_to("scenario")
+            lambda number=number, **kwargs: frames_up_to("scenario")
             for number in range(count)
         ]
         for receiver in receivers:
@@ -45,7 +45,7 @@ def test_one_frame_between_sender_and_receiver(
         seen = []
         for _ in range(3):
             answers = getattr(signal, how)(Sender)
-            seen.append([answer for _, answer in answers])
+            seen.append([response for _, response in answers])
         if implementation == "c":
             return [[set(names) - {how} for names in each] for each in seen]
         return seen
@@ -55,8 +55,8 @@ def test_one_frame_between_sender_and_receiver(
 
 
 @pytest.mark.parametrize("stacklevel", [1, 2, 3])
-def test_warnings_name_the_same_place(assert_same, implementation, caching, stacklevel):
-    """Compiled, a send is no place: what called it comes after the receiver."""
+def test_warnings_name_the_same_line(assert_same, implementation, caching, stacklevel):
+    """A compiled send has no frame, so one level less leads to the same line."""
 
     def scenario(Signal):
         signal = Signal(use_caching=caching)
@@ -77,24 +77,24 @@ def test_warnings_name_the_same_place(assert_same, implementation, caching, stac
     assert assert_same(scenario) == (stacklevel != 2)
 
 
-def test_setting_changed_has_the_frame(assert_same_swapped):
-    """Django warns with a stacklevel that counts it."""
+def test_setting_changed_has_a_frame(assert_same_swapped):
+    """Django's warning has a stacklevel that counts the frame."""
 
     def override():
         seen = []
 
-        def look(**kwargs):
-            seen.append(names_up_to("override"))
+        def receive(**kwargs):
+            seen.append(frames_up_to("override"))
 
-        setting_changed.connect(look)
+        setting_changed.connect(receive)
         try:
             with override_settings(SOME_SETTING=1):
                 pass
         finally:
-            setting_changed.disconnect(look)
+            setting_changed.disconnect(receive)
         return seen
 
-    assert assert_same_swapped(override)[0][:2] == ["look", "send"]
+    assert assert_same_swapped(override)[0][:2] == ["receive", "send"]
 
 
 @pytest.mark.parametrize("how", ["send", "send_robust"])
@@ -102,7 +102,7 @@ def test_setting_changed_has_the_frame(assert_same_swapped):
 def test_endless_recursion_ends_in_an_error(
     assert_same, implementation, caching, how, limit
 ):
-    # What is compiled also needs the C stack, which has a limit of its own.
+    # Compiled methods also use the C stack, which has its own limit.
     deep = min(limit // 4, 400) if implementation == "c" else limit // 4
 
     def scenario(Signal):

@@ -1,1 +1,1 @@
-"""``altdispatch.contrib`` with the real packages: ``make contrib`` installs them."""
+"""Test ``altdispatch.contrib`` with the real packages: ``make contrib``."""

@@ -1,6 +1,6 @@
-"""Chromium, and what it shows of the panel of django-debug-toolbar.
+"""Use the panel of django-debug-toolbar in Chromium.
 
-python -m tests.contrib.browser    take the screenshots of the documentation
+python -m tests.contrib.browser    take the screenshots for the documentation
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THEMES = ("light", "dark")
 
 @contextmanager
 def chromium(theme: str) -> Iterator[Chrome]:
-    """Give a browser without a window, whose user prefers a theme."""
+    """Return a headless browser that prefers a color scheme."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in ("--headless=new", "--no-sandbox", "--window-size=1200,1000"):
@@ -45,9 +45,9 @@ def chromium(theme: str) -> Iterator[Chrome]:
 
 
 def find(browser: Chrome, selector: str, text: str = "") -> WebElement:
-    """Return an element of the toolbar with a text, as soon as the user sees it."""
+    """Wait for a visible element of the toolbar that contains a text."""
 
-    def see(browser: Chrome) -> WebElement | None:
+    def find_visible(browser: Chrome) -> WebElement | None:
         root = browser.find_element(By.ID, "djDebugRoot").shadow_root
         for each in root.find_elements(By.CSS_SELECTOR, selector):
             if each.is_displayed() and text in each.text:
@@ -57,11 +57,11 @@ def find(browser: Chrome, selector: str, text: str = "") -> WebElement:
     wait = WebDriverWait(
         browser, TIME_LIMIT, ignored_exceptions=[StaleElementReferenceException]
     )
-    return wait.until(see)
+    return wait.until(find_visible)
 
 
 def click(browser: Chrome, selector: str, text: str = "", button: str = "") -> None:
-    """Click on an element, or a button in it; again, if it's just being replaced."""
+    """Click on an element, or on a button in it. Retry while the page replaces it."""
     while True:
         with suppress(StaleElementReferenceException):
             found = find(browser, selector, text)
@@ -71,11 +71,11 @@ def click(browser: Chrome, selector: str, text: str = "", button: str = "") -> N
 
 
 def open_panel(browser: Chrome, shop: str) -> WebElement:
-    """Order a book as a customer; return the panel of that request."""
+    """Order a book; return the panel of that request."""
     browser.get(f"{shop}/books/volume-0/")
     browser.find_element(By.NAME, "customer").send_keys("a@example.com")
     browser.find_element(By.XPATH, "//button[text()='Order']").click()
-    # The page of the book is back. The history has the order.
+    # The toolbar shows the page after the order; the history has the order itself.
     click(browser, "a.HistoryPanel")
     page = find(browser, "#djDebug").get_attribute("data-request-id")
     click(browser, "#djdtHistoryRequests tr", "POST", ".switchHistory")

@@ -29,7 +29,7 @@ collect_ignore = [
 
 @pytest.fixture
 def monitored(swapped: None) -> Iterator[None]:
-    """altdispatch is swapped in and counts, from zero."""
+    """Swap the dispatcher and enable monitoring, with counts of zero."""
     monitoring.reset()
     monitoring.enable()
     yield

@@ -1,4 +1,4 @@
-"""Servers of the shop in examples/."""
+"""Run servers of the shop in examples/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIME_LIMIT = 60
 def served(
     command: Sequence[str], port: int, folder: Path, output: Path, **environment: str
 ) -> Iterator[str]:
-    """Run a server for the block; give its address. It prints into a file."""
+    """Run a server for the block, with its output in a file; return its address."""
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -29,7 +29,7 @@ def served(
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUNBUFFERED": "1",
-                # It leaves its database behind when it's terminated.
+                # The server leaves its database here when it is terminated.
                 "TMPDIR": str(output.parent),
                 **environment,
             },
@@ -60,12 +60,12 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    """Return when the server takes connections."""
+    """Wait until the server accepts connections."""
     end = time.monotonic() + TIME_LIMIT
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
             return
         except ConnectionRefusedError:
-            assert time.monotonic() < end, "the server doesn't answer"
+            assert time.monotonic() < end, "the server doesn't accept connections"
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What a user sees of the panel in Chromium, in a light and in a dark theme."""
+"""Test how the panel looks in Chromium, in a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and DRIVER.exists()),
     reason="Debian's chromium and chromium-driver aren't installed",
 )
-# By line of the table of calls, where its bar is, and what it says.
+# The position, text and title of each bar, in the order of the table of calls.
 BARS = """
 const svg = arguments[0].querySelector("svg");
 const frame = svg.getBoundingClientRect();
@@ -32,7 +32,7 @@ return [...svg.children].map((bar) => {
     };
 });
 """
-# The colors of each text, and of what is behind it.
+# The colors of each text and of its background.
 COLORS = """
 function findBackground(element) {
     const {backgroundColor} = getComputedStyle(element);
@@ -73,7 +73,7 @@ def panel(browser, shop):
 
 
 def luminance(color):
-    """Return how light a color is to the eye, from 0 to 1."""
+    """Return the relative luminance of a color, from 0 to 1."""
 
     def linear(value):
         value = int(value) / 255
@@ -89,7 +89,7 @@ def contrast(one, other):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_the_panel(browser, panel):
+def test_panel(browser, panel):
     bars = browser.execute_script(BARS, panel)
     *_, table = panel.find_elements(By.TAG_NAME, "table")
     rows = [
@@ -103,7 +103,7 @@ def test_the_panel(browser, panel):
         duration = re.escape(row[1].replace(" ", "\N{NO-BREAK SPACE}"))
         pattern = rf"{bar['text']} \(.*\.{row[3]}\): {duration}"
         assert re.fullmatch(pattern, bar["title"])
-    # Bars of one line come one after the other, and each is below the one around it.
+    # Bars in a line don't overlap, and each bar is below the bar around it.
     for number, bar in enumerate(bars):
         for later in bars[number + 1 :]:
             if later["left"] < bar["right"] - 0.01:
@@ -115,13 +115,13 @@ def test_the_panel(browser, panel):
         for bar in bars
         if bar["top"] > 0 and confirm["left"] <= bar["left"] < confirm["right"]
     }
-    # It saves the order, which is recorded in an entry, which is logged.
+    # The receiver saves the order; the change is recorded in an entry, which is logged.
     assert inside == {"audit.receivers.record_change", "audit.receivers.log"}
     (warehouse,) = (row for row in rows if "tell_warehouse" in row[2])
     assert warehouse[2] == "orders.receivers.tell_warehouse (asynchronous)"
 
 
-def test_its_colors(browser, panel, theme):
+def test_colors(browser, panel, theme):
     texts, bars = browser.execute_script(COLORS, panel)
     for color, background in (*texts, *bars):
         assert contrast(color, background) > 4.5

@@ -1,4 +1,4 @@
-"""The panel of django-debug-toolbar shows the calls of its own request."""
+"""Test that the panel of django-debug-toolbar shows the calls of one request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-# Two requests at once: no receiver of one returns before that of the other is called.
+# Two concurrent requests: a receiver waits until the other request's is called.
 PROJECT = """
 import asyncio
 import json
@@ -67,8 +67,8 @@ def show(html):
     (request_id,) = re.findall(r'data-request-id="(\\w+)"', html)
     (subtitle,) = re.findall(r"\\d+ calls in [\\d.]+\\sms", html)
     query = {"request_id": request_id, "panel_id": "ReceiversPanel"}
-    answer = Client().get("/__debug__/render_panel/", query)
-    return [subtitle, answer.json()["content"]]
+    response = Client().get("/__debug__/render_panel/", query)
+    return [subtitle, response.json()["content"]]
 """
 IN_THREADS = """
 both = threading.Barrier(2, timeout=60)
@@ -153,12 +153,12 @@ print(json.dumps(show(Client().get("/").content.decode())))
 
 @pytest.fixture
 def run(run_python, implementation):
-    """Return what a program prints first; errors of receivers are logged after it."""
+    """Return the first line that a program prints, before its errors."""
     return lambda program: json.loads(run_python(PROJECT + program).splitlines()[0])
 
 
 def read_rows(content):
-    """Return the rows of all tables, each as the texts in its cells."""
+    """Return the rows of all tables, as the texts of their cells."""
     return [
         [
             " ".join(unescape(re.sub("<.*?>", " ", cell)).split())
@@ -185,7 +185,7 @@ def test_only_the_calls_of_the_request(run, program, remark):
             "ordered",
             sender,
         ]
-        # It is inside of the other one, and has failed.
+        # The inner call is inside the outer one, and has failed.
         receiver, error = inner[2].split()
         assert (receiver, error) == ("__main__.write_bill", "ValueError")
         assert "\N{EM SPACE}__main__.write_bill" in content
@@ -201,7 +201,7 @@ def test_a_request_without_receivers(run):
 
 
 def test_many_calls(run):
-    """All are counted, but not all are drawn."""
+    """The panel counts all calls, but draws only the longest."""
     subtitle, content = run(MANY)
     assert subtitle.startswith("1200 calls in ")
     assert "The longest 500 of 1200." in content

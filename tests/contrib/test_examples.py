@@ -1,4 +1,4 @@
-"""Each window that ``python examples/watch.py`` opens shows the shop's receivers."""
+"""Test that each tool of ``python examples/watch.py`` shows the shop's receivers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.conftest import ROOT
 from .serving import TIME_LIMIT, free_port, served, wait_for_port, watched
 
 
-def wait_for(read, is_there):
-    """Return what is read as soon as it's complete."""
+def wait_for(read, is_complete):
+    """Read until the result is complete, and return it."""
     end = time.monotonic() + TIME_LIMIT
-    while not is_there(found := read()):
+    while not is_complete(found := read()):
         assert time.monotonic() < end, found
         time.sleep(0.1)
     return found
 
 
 def scrape(port, name, **labels):
-    """Return the values of a metric that has these labels."""
-    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+    """Return the values of a metric with these labels."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        families = text_string_to_metric_families(response.read().decode())
         return [
             sample.value
             for family in families
@@ -49,13 +49,13 @@ def test_prometheus(tmp_path):
         )
 
     with watched("prometheus", tmp_path / "output", METRICS_PORT=str(port)):
-        # The first customer orders one book.
+        # The shop's first customer orders one book.
         assert wait_for(read, bool) == [1]
 
 
 @pytest.fixture
 def two_workers(tmp_path):
-    """Two processes that serve the shop: its address, and their ports of metrics."""
+    """Serve the shop with two processes; return the address and metrics ports."""
     port, first = free_port(), free_port()
     bind = f"--bind=127.0.0.1:{port}"
     with served(
@@ -73,7 +73,7 @@ def two_workers(tmp_path):
 
 
 def test_prometheus_with_two_processes(two_workers):
-    """The counts of both add up to all requests."""
+    """The counts of both processes add up to all requests."""
     shop, ports = two_workers
 
     def get_nothing(number):
@@ -89,14 +89,17 @@ def test_prometheus_with_two_processes(two_workers):
 
 def test_opentelemetry(tmp_path):
     output = tmp_path / "output"
-    # In milliseconds, how often spans and metrics are exported.
-    often = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    # The intervals at which spans and metrics are exported, in milliseconds.
+    intervals = {
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    }
     expected = [
         '"name": "POST orders/"',
         '"name": "audit.receivers.record_change"',
         '"name": "altdispatch.receiver.calls"',
     ]
-    with watched("opentelemetry", output, **often):
+    with watched("opentelemetry", output, **intervals):
         wait_for(output.read_text, lambda text: all(each in text for each in expected))
 
 

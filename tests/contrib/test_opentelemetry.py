@@ -1,4 +1,4 @@
-"""Spans and metrics that the SDK exports, under the instrumentation of Django."""
+"""Test the spans and metrics that the SDK exports, with Django instrumented."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from opentelemetry.trace import StatusCode
 from altdispatch.contrib.opentelemetry import observe_signals, trace_slow_receivers
 from altdispatch.utils import connected
 
-# In seconds, longer than a busy machine keeps a thread waiting.
+# Seconds; longer than a busy machine delays a thread.
 THRESHOLD = 0.1
-# How far two clocks may be apart, in nanoseconds.
+# The greatest difference between two clocks, in nanoseconds.
 TOLERANCE = 1_000_000
 
 ordered = Signal()
@@ -73,7 +73,7 @@ def tracer_provider(exporter):
 
 @pytest.fixture
 def get(settings, client, tracer_provider):
-    """Make a request, of which the instrumentation makes a span."""
+    """Return a function that makes a request, which gets a span."""
     settings.ROOT_URLCONF = __name__
     instrumentor = DjangoInstrumentor()
     instrumentor.instrument(tracer_provider=tracer_provider)
@@ -126,7 +126,7 @@ def test_no_span_after_the_end(swapped, get, exporter, tracer_provider):
     assert request.name == "GET order/"
 
 
-def test_no_span_outside_of_a_recording_one(swapped, exporter, tracer_provider):
+def test_no_span_without_a_recording_parent(swapped, exporter, tracer_provider):
     unsampled = TracerProvider(sampler=ALWAYS_OFF).get_tracer(__name__)
     with trace_slow_receivers(THRESHOLD, tracer_provider), connected(slow, ordered):
         ordered.send(None)
@@ -181,7 +181,7 @@ def test_metrics(monitored):
 
 
 def read(reader):
-    """Return the values by the name of the instrument and its attributes."""
+    """Return the values, by name of the instrument and attributes."""
     return {
         (metric.name, *point.attributes.values()): point.value
         for resource in reader.get_metrics_data().resource_metrics

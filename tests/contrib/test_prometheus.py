@@ -1,4 +1,4 @@
-"""A scrape over HTTP gives what monitoring has counted."""
+"""Test that a scrape over HTTP returns what monitoring has counted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse(**kwargs):
 
 
 def make_receiver(fails):
-    """Return a function of one of two codes that have the same name."""
+    """Return one of two functions that have the same name and different code."""
     if fails:
 
         def receiver(**kwargs):
@@ -61,7 +61,7 @@ def labels(signal, receiver=None):
 
 
 def sorted_labels(sample):
-    """Return the labels that a sample has, in the order of the metrics."""
+    """Return the labels of a sample, in the order of the metrics."""
     names = ("signal", "receiver", "le")
     return [sample.labels[name] for name in names if name in sample.labels]
 
@@ -75,12 +75,12 @@ def registry():
 
 @pytest.fixture
 def scrape(monitored, registry):
-    """Return what a scrape gives, by the name of the time series and its labels."""
+    """Return a function that scrapes, by the name of the time series and its labels."""
     server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
 
     def scrape():
-        with urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
-            families = text_string_to_metric_families(answer.read().decode())
+        with urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as response:
+            families = text_string_to_metric_families(response.read().decode())
             return {
                 (sample.name, *sorted_labels(sample)): sample.value
                 for family in families
@@ -95,7 +95,7 @@ def scrape(monitored, registry):
 
 @pytest.fixture
 def send():
-    """Send the signals with receivers connected."""
+    """Return a function that connects receivers and sends the signals."""
 
     def send(*receivers, times=1):
         with ExitStack() as stack:
@@ -108,13 +108,13 @@ def send():
     return send
 
 
-def test_a_scrape(scrape, send):
+def test_scrape(scrape, send):
     send(bill, refuse, times=3)
     found = scrape()
     for receiver, errors in (bill, 0), (refuse, 3):
         assert found[CALLS, *labels("ordered", receiver)] == 3
         assert found[ERRORS, *labels("ordered", receiver)] == errors
-    # It caused the other one to be called.
+    # bill() also called send_bill().
     assert found[SECONDS, *labels("ordered", bill)] >= 0.03
     assert found[SECONDS, *labels("billed", send_bill)] >= 0.015
     own = found[OWN, *labels("ordered", bill)]
@@ -134,7 +134,7 @@ def test_each_scrape_is_up_to_date(scrape, send):
     assert found[UNHEARD, *labels("ordered")] == 1
 
 
-def test_the_histogram(scrape, send):
+def test_histogram(scrape, send):
     send(bill, times=4)
     found = scrape()
     names = labels("ordered", bill)
@@ -158,7 +158,7 @@ def test_the_histogram(scrape, send):
     assert bound / 4 < stats.longest <= bound
 
 
-def test_receivers_of_one_name_are_added_up(scrape, send):
+def test_receivers_with_the_same_name_are_added_up(scrape, send):
     one, other = make_receiver(fails=False), make_receiver(fails=True)
     assert labels("ordered", one) == labels("ordered", other)
     send(one, other, times=2)

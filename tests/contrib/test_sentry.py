@@ -1,6 +1,6 @@
-"""Spans in the envelopes that Sentry's SDK would send, for requests to a project.
+"""Test the spans in the envelopes of Sentry's SDK, for requests to a project.
 
-It runs in a process of its own, as the SDK patches Django for good.
+The project runs in its own process, as the SDK patches Django permanently.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import datetime
 
 import pytest
 
-# In seconds, longer than a busy machine keeps a thread waiting.
+# Seconds; longer than a busy machine delays a thread.
 THRESHOLD = 0.1
-# How far two clocks may be apart, in seconds.
+# The greatest difference between two clocks, in seconds.
 TOLERANCE = 0.001
 
 PROJECT = f"""
@@ -28,15 +28,15 @@ from django.conf import settings
 from sentry_sdk.integrations.django import DjangoIntegration
 
 from altdispatch.contrib.sentry import trace_slow_receivers
-from tests.companions._sentry import Kept
+from tests.companions._sentry import RecordingTransport
 
 def is_sampled(context):
     return context["wsgi_environ"]["PATH_INFO"] != "/unsampled/"
 
 
-kept = Kept()
+transport = RecordingTransport()
 sentry_sdk.init(
-    transport=kept,
+    transport=transport,
     traces_sampler=is_sampled,
     integrations=[DjangoIntegration(middleware_spans=False, signals_spans=False)],
 )
@@ -101,7 +101,7 @@ def get(path):
     application(environ, lambda status, headers: None).close()
 
 
-# Outside of a transaction, in one that isn't sampled, and in two that are.
+# # Without a transaction, in one that isn't sampled, and in two that are.
 ordered.send_robust(sender=None)
 get("/unsampled/")
 times.clear()
@@ -110,13 +110,13 @@ get("/bill/")
 stop()
 get("/order/")
 sentry_sdk.flush()
-print(json.dumps([kept.items["transaction"], times]))
+print(json.dumps([transport.items["transaction"], times]))
 """
 
 
 @pytest.fixture
-def seen(run_python, implementation):
-    """What would be sent, and when a receiver began and ended."""
+def sent(run_python, implementation):
+    """Return the envelopes' transactions, and when a receiver began and ended."""
     return json.loads(run_python(PROJECT).splitlines()[0])
 
 
@@ -124,8 +124,8 @@ def seconds(timestamp):
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-def test_spans(seen):
-    (order, bill, last), times = seen
+def test_spans(sent):
+    (order, bill, last), times = sent
     assert order["transaction"] == last["transaction"] == "/order/"
     slow, failed = order["spans"]
     for span, name in (slow, "slow"), (failed, "fail_slowly"):
@@ -144,18 +144,18 @@ def test_spans(seen):
         assert later > earlier - TOLERANCE
     assert slow.get("status") is None
     assert failed["status"] == "internal_error"
-    # In the span of the view.
+    # The span is inside that of the view.
     view, asynchronous = bill["spans"]
     assert view["description"] == "view"
     assert asynchronous["description"] == "__main__.slow_async"
     assert asynchronous["parent_span_id"] == view["span_id"]
     assert asynchronous["data"]["signal"] == "__main__.billed"
-    # After the end.
+    # stop() was called before this request.
     assert last["spans"] == []
 
 
 def test_no_span_in_a_stream(run_python, implementation):
-    """There, spans always start now. The subscriber does nothing, and doesn't fail."""
+    """Spans of a stream can't start in the past, so none are created."""
     options = '_experiments={"trace_lifecycle": "stream"},'
     program = PROJECT.replace("sentry_sdk.init(", f"sentry_sdk.init({options}")
     output = run_python(program.replace('items["transaction"]', 'items["span"]'))

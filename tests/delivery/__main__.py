@@ -8,16 +8,16 @@
     Tasks are stored in the transaction, with django-tasks-db. Four processes write
     orders, of which every tenth is rolled back, while workers run the tasks. All are
     killed at random. Each committed order must have exactly one task, and no other
-    order may have any: anything else fails.
+    order may have a task.
 ``losses``
-    What is lost with ``"commit"`` and ``"now"``, with django-tasks-db, RQ and Celery.
-    Here only web processes are killed, and the queue is counted afterwards.
+    Count the tasks lost with ``"commit"`` and ``"now"``, with django-tasks-db, RQ and
+    Celery. Only web processes are killed, and the queue is counted afterwards.
 ``workers``
-    What each engine does with a task whose worker is killed.
+    Count what each engine does with a task whose worker is killed.
 
-A run with 5,000 orders and 100 kills, as it is without options, writes its tables to
-docs/results/. The servers are started in a temporary
-folder, and are gone at the end. Exit status: 0 if nothing failed.
+A run with 5,000 orders and 100 kills, the default, writes its tables to docs/results/.
+The servers are temporary, and run in a temporary folder. Exit status: 0 if nothing
+failed.
 """
 
 import argparse
@@ -56,7 +56,7 @@ ENGINES = {
     "celery": ["django-tasks-fennel", "celery"],
 }
 CELERY = ["celery", "-A", "django_tasks_fennel.app"]
-#: How each engine's worker is started, and how what it left is worked off.
+#: Commands that start each engine's worker, and that run the remaining tasks.
 WORK = {
     "db": ["django", "db_worker", "--interval=0.05", "--no-startup-delay"],
     "rq": ["django", "rqworker", "default", "--job-class=django_tasks_rq.Job"],
@@ -67,12 +67,12 @@ TIME_LIMIT = 600
 
 
 class Failed(Exception):
-    """What was promised wasn't kept, or a process failed that nobody has killed."""
+    """A guarantee was broken, or a process ended without being killed."""
 
 
 @dataclass
 class Project:
-    """The project, with an engine and a database, in a folder of its own."""
+    """The project, with an engine and a database, in its own folder."""
 
     folder: Path
     engine: str
@@ -107,7 +107,7 @@ class Project:
         return process.stdout
 
     def query(self, statement: str) -> list[Any]:
-        """Return the first column of what the database answers."""
+        """Return the first column of the result of a query."""
         if self.database == "sqlite3":
             database = sqlite3.connect(self.folder / "db.sqlite3", timeout=120)
         else:
@@ -131,7 +131,7 @@ class Project:
 
 
 class Process:
-    """A process of the project, that is started again when it's killed."""
+    """A process of the project that can be killed and started again."""
 
     def __init__(self, project: Project, command: Sequence[str]) -> None:
         self.project = project
@@ -147,7 +147,7 @@ class Process:
                 env=self.project.environment,
                 stdout=log,
                 stderr=log,
-                # RQ's workers have children.
+                # RQ's workers have child processes.
                 start_new_session=True,
             )
 
@@ -165,7 +165,7 @@ class Process:
         self.process.wait()
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Terminate the process as an operator does."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -187,7 +187,7 @@ def processes(project: Project, *commands: Sequence[str]) -> Iterator[list[Proce
 
 
 def writers(orders: int) -> list[list[str]]:
-    """Return the commands that write so many orders in all."""
+    """Return the commands that together write all orders."""
     share = orders // WRITERS
     ranges = [(one * share + 1, (one + 1) * share) for one in range(WRITERS)]
     return [["tests.delivery.write", *map(str, each)] for each in ranges]
@@ -199,11 +199,11 @@ def kill_at_random(
     progress: Callable[[], float],
     chance: random.Random,
 ) -> Counter[str]:
-    """Kill while ``progress()`` goes from 0 to 1; return who was killed, how often."""
+    """Kill while ``progress()`` goes from 0 to 1; count the kills of each command."""
     killed: Counter[str] = Counter()
     started = time.monotonic()
     for kill in range(kills):
-        # As many at each stage of the work, whatever the machine's speed.
+        # Spread the kills over the work, whatever the machine's speed.
         while not find_ready(victims) or progress() < 0.9 * kill / kills:
             if time.monotonic() - started > TIME_LIMIT:
                 raise Failed(f"{kill} kills of {kills} took more than {TIME_LIMIT} s")
@@ -223,10 +223,10 @@ def find_ready(processes: list[Process]) -> list[Process]:
 
 @contextlib.contextmanager
 def redis_server(folder: Path) -> Iterator[None]:
-    """Have a server while in the block; it keeps nothing on the disk."""
+    """Run a server for the block, without saving data to disk."""
     found = shutil.which("redis-server")
     if found is None:
-        raise Failed("There is no Redis here: install Debian's redis-server.")
+        raise Failed("Redis is not installed: install Debian's redis-server.")
     socket = folder / "redis.sock"
     command = [found, "--port", "0", "--unixsocket", str(socket), "--save", ""]
     with (folder / "redis.log").open("w") as log:
@@ -249,7 +249,7 @@ def new_project(engine: str, when: str, database: str = "sqlite3") -> Iterator[P
         variables = {}
         if database == "postgresql":
             (folder / "server").mkdir()
-            # The server has an account of its own.
+            # The server runs under another account.
             folder.chmod(0o755)
             variables = stack.enter_context(serve(folder / "server"))
         if engine != "db":
@@ -263,7 +263,7 @@ def new_project(engine: str, when: str, database: str = "sqlite3") -> Iterator[P
 
 @dataclass
 class Counts:
-    """What there is for the orders."""
+    """The number of orders, and of those whose tasks are wrong."""
 
     committed: int
     without: int
@@ -284,7 +284,7 @@ class Counts:
 def check_transaction(
     database: str, orders: int, kills: int, chance: random.Random
 ) -> list[str]:
-    """Return the row of the table; raise Failed unless every task is there, once."""
+    """Return the row of the table; raise Failed unless each order has one task."""
     with new_project("db", "transaction", database) as project:
         commands = [*writers(orders), *[WORK["db"]] * WORKERS]
         with processes(project, *commands) as victims:
@@ -315,7 +315,7 @@ def check_transaction(
 def find_losses(
     engine: str, when: str, orders: int, kills: int, chance: random.Random
 ) -> list[str]:
-    """Return the row of the table of what the death of web processes does."""
+    """Return the row of the table about killed web processes."""
     with new_project(engine, when) as project:
         with processes(project, *writers(orders)) as victims:
             kill_at_random(
@@ -339,7 +339,7 @@ def find_losses(
 def find_fate_of_tasks(
     engine: str, orders: int, kills: int, chance: random.Random
 ) -> list[str]:
-    """Return the row of the table of what the death of workers does."""
+    """Return the row of the table about killed workers."""
     with new_project(engine, "commit") as project:
         with processes(project, *writers(orders)) as victims:
             wait_for(lambda: all(writer.has_ended() for writer in victims))
@@ -368,12 +368,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > TIME_LIMIT:
-            raise Failed(f"it took more than {TIME_LIMIT} s")
+            raise Failed(f"waited more than {TIME_LIMIT} s")
         time.sleep(0.05)
 
 
 def wait_until_still(count: Callable[[], int]) -> None:
-    """Wait until nothing was counted for ten seconds."""
+    """Wait until the count has not changed for ten seconds."""
     last, since = count(), time.monotonic()
     while time.monotonic() - since < 10:
         time.sleep(0.2)
@@ -416,7 +416,7 @@ FATES = [
 CASES = [("db", "commit"), ("db", "now")] + [
     (engine, when) for engine in ("rq", "celery") for when in ("commit", "now")
 ]
-#: What is at the head of each table, and how many rows it has.
+#: The header and the number of rows of each table.
 TABLES = {
     "transaction": (TRANSACTION, 2),
     "losses": (LOSSES, len(CASES)),
@@ -433,7 +433,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
-        parser.error(f"there is no {', '.join(sorted(unknown))}: {', '.join(names)}")
+        parser.error(
+            f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(names)}"
+        )
     if options.orders % (10 * WRITERS):
         parser.error(f"--orders must be a multiple of {10 * WRITERS}")
     chosen = options.names or names
@@ -445,7 +447,7 @@ def main() -> int:
         rows[table].append(row)
         print(" | ".join(row), flush=True)
 
-    # So that what was started is stopped then, too.
+    # Exit normally on SIGTERM, so that the processes are stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         for name, database in {"sqlite": "sqlite3", "postgresql": "postgresql"}.items():
@@ -466,7 +468,7 @@ def main() -> int:
 
 
 def write_tables(rows: dict[str, list[list[str]]]) -> None:
-    """Write what the documentation includes: each table that has all of its rows."""
+    """Write the tables with all of their rows, for the documentation."""
     about = [
         f"- altdispatch {altdispatch.__version__}, Django {django.get_version()}, "
         f"Python {platform.python_version()}, {date.today()}",

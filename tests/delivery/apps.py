@@ -11,5 +11,5 @@ class DeliveryConfig(AppConfig):
     def ready(self):
         from . import tasks  # noqa: F401
 
-        # Killing a process that is still starting would prove nothing.
+        # Only processes that are ready are killed: killing earlier would prove nothing.
         Path(settings.DELIVERY_FOLDER, f"ready-{os.getpid()}").touch()

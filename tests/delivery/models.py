@@ -6,6 +6,6 @@ class Order(models.Model):
 
 
 class Done(models.Model):
-    """The task of an order has been run."""
+    """A record that an order's task has run."""
 
     number = models.IntegerField()

@@ -1,4 +1,4 @@
-"""Print the orders that there are tasks for, as JSON: [[number, status], ...].
+"""Print the number and status of each order's task as JSON: [[number, status], ...].
 
 python -m tests.delivery.queued
 """
@@ -36,14 +36,14 @@ def in_rq() -> Iterator[tuple[int, str]]:
 
 
 def in_celery() -> Iterator[tuple[int, str]]:
-    """Give what is waiting: Celery keeps nothing of what it has begun."""
+    """Yield the waiting tasks: Celery keeps no record of tasks that were started."""
     import redis
     from django.conf import settings
 
     connection = redis.Redis(unix_socket_path=settings.REDIS)
     messages = [
         (each, "waiting")
-        # There is one for each priority.
+        # Each priority has its own queue.
         for queue in connection.keys("default*")
         for each in connection.lrange(queue, 0, -1)
     ]

@@ -1,4 +1,4 @@
-"""The settings of the project: what differs between runs is in the environment."""
+"""Settings of the project; the environment has what differs between runs."""
 
 import os
 
@@ -20,7 +20,7 @@ else:
         "OPTIONS": {
             "timeout": 120,
             "transaction_mode": "IMMEDIATE",
-            # Processes are killed, and not the machine.
+            # Processes are killed, but the machine keeps running.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     }

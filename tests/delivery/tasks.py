@@ -7,7 +7,7 @@ from .models import Done, Order
 
 try:
     if settings.DELIVERY_ENGINE == "rq":
-        # Its backend is one of that package, on every release.
+        # On every release, its backend is one of the package django_tasks.
         raise ImportError
     from django.tasks import task
 except ImportError:

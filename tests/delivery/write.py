@@ -1,4 +1,4 @@
-"""Write the orders of a range, as a web process does; go on where another was killed.
+"""Write the orders of a range, as a web process does; continue after a kill.
 
 python -m tests.delivery.write FIRST LAST
 """

@@ -1,14 +1,14 @@
-"""Every component of Django that sends a signal, driven for real, stock and swapped.
+"""Run every component of Django that sends signals, stock and swapped.
 
-A scenario runs on stock Django and then with altdispatch installed. What receivers
-and the caller saw is written down as plain values (``recording.py``), and both records
-have to be equal (``conftest.py``). Receivers are connected before the swap, after it,
-or were by Django when it was imported.
+A scenario runs on stock Django and then with altdispatch installed. ``recording.py``
+records what receivers and the caller observe, as plain values, and ``conftest.py``
+compares the two records. Receivers are connected before the swap, after it, or by
+Django when it is imported.
 
 =========================  ==================================================
 Component                  Files
 =========================  ==================================================
-Signal dispatcher          all of them; its contract is in ``tests/contract``
+Signal dispatcher          all; its contract is in ``tests/contract``
 Application configuration  ``test_apps.py``, with the project in ``project/``
 ORM                        ``test_orm_save.py``, ``test_orm_delete.py``,
                            ``test_m2m.py``
@@ -23,5 +23,5 @@ PostgreSQL                 ``test_postgresql.py``, and most of the above: see
                            ``tests/postgresql.py``
 =========================  ==================================================
 
-Their models, views and tasks are those of the app in ``shop/``.
+Their models, views and tasks are in the app ``shop/``.
 """

@@ -1,4 +1,4 @@
-"""What the tests of the system share: scenarios that are run twice and compared."""
+"""Fixtures that run a scenario twice and compare, and that create databases."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from ..settings import BACKEND
-from .recording import Record, Seen
+from .recording import Record, Recorded
 
 DATABASES = ["default", "other"]
-# Of the new databases.
+# Numbers the new databases.
 numbers = count()
 
 
 @pytest.fixture
 def record() -> Record:
-    """Where ``compare`` has its receivers write."""
+    """Return the record that the receivers of ``compare`` write to."""
     return Record()
 
 
 @pytest.fixture
 def compare(
     record: Record, assert_same_swapped: Callable[[Callable[[], Any]], Any]
-) -> Callable[..., Seen]:
-    """Run a scenario on stock Django and swapped; assert that it's the same.
+) -> Callable[..., Recorded]:
+    """Run a scenario on stock Django and swapped, and compare the records.
 
-    There are receivers for the signals in ``sent`` and ``unsent``, one connected
-    before both runs, which is before the swap, and one in each run. The first get
-    to each of them, the second to none, or the test fails. The record of one run
-    is returned.
+    Each signal in ``sent`` and ``unsent`` has two receivers: one connected before both
+    runs, so before the swap, and one in each run. The test fails if a signal in
+    ``sent`` isn't sent, or one in ``unsent`` is. The fixture returns the record of one
+    run.
 
     ``receivers`` are options of ``Record.connected()``.
     """
@@ -49,17 +49,17 @@ def compare(
         sent: Collection[str] = (),
         unsent: Collection[str] = (),
         **receivers: Any,
-    ) -> Seen:
+    ) -> Recorded:
         signals = [*sent, *unsent]
 
-        def run() -> Seen:
+        def run() -> Recorded:
             record.clear()
             with record.connected("late", signals, **receivers):
-                return record.see(scenario())
+                return record.finish(scenario())
 
         with record.connected("early", signals, **receivers):
             seen = assert_same_swapped(run)
-        assert isinstance(seen, Seen), f"the scenario failed: {seen}"
+        assert isinstance(seen, Recorded), f"the scenario failed: {seen}"
         both = {("early", False), ("late", False)}
         for signal in sent:
             assert {c.receiver for c in seen.calls if c.signal == signal} == both
@@ -71,18 +71,18 @@ def compare(
 
 
 @pytest.fixture
-def compare_rolled_back(compare: Callable[..., Seen]) -> Callable[..., Seen]:
-    """Do what ``compare`` does with a scenario that leaves the databases unchanged.
+def compare_rolled_back(compare: Callable[..., Recorded]) -> Callable[..., Recorded]:
+    """Run ``compare`` with a scenario whose changes to the databases are rolled back.
 
-    The queries of each database are compared too: the answer is that of the
-    scenario and a dictionary of them.
+    It compares the queries of each database too. The result is that of the scenario and
+    a dictionary of queries.
     """
 
-    def run_both(scenario: Callable[[], Any], *args: Any, **kwargs: Any) -> Seen:
+    def run_both(scenario: Callable[[], Any], *args: Any, **kwargs: Any) -> Recorded:
         def run() -> Any:
             with rolled_back(), capture_queries() as queries:
-                answer = scenario()
-            return answer, queries
+                result = scenario()
+            return result, queries
 
         return compare(run, *args, **kwargs)
 
@@ -91,7 +91,7 @@ def compare_rolled_back(compare: Callable[..., Seen]) -> Callable[..., Seen]:
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """Undo in all databases what is done in the block."""
+    """Roll back all databases after the block."""
     with ExitStack() as stack:
         for alias in DATABASES:
             stack.enter_context(transaction.atomic(alias))
@@ -102,9 +102,9 @@ def rolled_back() -> Iterator[None]:
 
 
 def reset_sequences(alias: str) -> None:
-    """Have rows numbered as if there had not been any others than are there.
+    """Number new rows after those that exist.
 
-    Where sequences do this, they aren't rolled back.
+    A rollback doesn't reset a sequence.
     """
     models = apps.get_models(include_auto_created=True)
     statements = connections[alias].ops.sequence_reset_sql(no_style(), models)
@@ -115,7 +115,7 @@ def reset_sequences(alias: str) -> None:
 
 @contextmanager
 def capture_queries() -> Iterator[dict[str, list[str]]]:
-    """Give a dictionary that has, after the block, the SQL sent to each database."""
+    """Return a dictionary that has the SQL of each database after the block."""
     queries: dict[str, list[str]] = {}
     with ExitStack() as stack:
         captured = {
@@ -124,7 +124,7 @@ def capture_queries() -> Iterator[dict[str, list[str]]]:
         }
         yield queries
     for alias, log in captured.items():
-        # The names of savepoints and cursors are counted on from run to run.
+        # The numbers of savepoints and cursors continue from run to run.
         name = r'"(s|_django_curs_)\d+_\w+"'
         queries[alias] = [re.sub(name, "name", query["sql"]) for query in log]
 
@@ -133,9 +133,9 @@ def capture_queries() -> Iterator[dict[str, list[str]]]:
 def new_database(
     tmp_path: Path, django_db_blocker: Any
 ) -> Callable[..., AbstractContextManager[Any]]:
-    """What makes an empty database, called "scratch" while in a block.
+    """Return a context manager with an empty database, named "scratch".
 
-    It takes settings of the database.
+    Its arguments are settings of the database.
     """
 
     @contextmanager
@@ -156,14 +156,14 @@ def new_database(
 
 
 def close_new_database() -> None:
-    """Close and forget the connection that this thread has to it."""
+    """Close and forget this thread's connection to the new database."""
     connections["scratch"].close()
     del connections["scratch"]
 
 
 @contextmanager
 def empty_sqlite_database(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the settings of a new file."""
+    """Return the settings of a new file."""
     yield {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": folder / f"{next(numbers)}.sqlite3",
@@ -173,11 +173,11 @@ def empty_sqlite_database(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def empty_postgresql_database(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the settings of a database that is dropped after the block.
+    """Return the settings of a database that is dropped after the block.
 
-    It can't be if it's still in use: no connection may be left open.
+    PostgreSQL refuses to drop a database that has an open connection.
     """
-    # Tests may be run in several processes.
+    # Tests run in several processes.
     name = f"scratch_{os.getpid()}_{next(numbers)}"
     with postgresql_session("postgres") as session:
         session.execute(f"CREATE DATABASE {name}")
@@ -188,8 +188,8 @@ def empty_postgresql_database(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def postgresql_session(database: str) -> Any:
-    """Return a connection to the server that Django knows nothing of."""
-    # It's not there for runs on SQLite.
+    """Return a connection to the server that Django doesn't manage."""
+    # Runs on SQLite don't install psycopg.
     import psycopg
 
     return psycopg.connect(dbname=database, autocommit=True)

@@ -1,4 +1,4 @@
-"""Write down what receivers are called with, as plain values to compare runs by."""
+"""Record the calls of receivers as plain values, to compare runs."""
 
 import threading
 from collections import defaultdict
@@ -55,7 +55,7 @@ else:
         "task_finished": task_finished,
     }
 
-#: Every signal of Django's, by its name; all imported before anything is swapped.
+#: All of Django's signals by name, imported before the swap.
 SIGNALS = {
     "autoreload_started": autoreload_started,
     "class_prepared": class_prepared,
@@ -81,19 +81,19 @@ SIGNALS = {
     **TASK_SIGNALS,
 }
 
-# How long anything may take that other threads or processes have to do.
-PATIENCE = 60
+# Seconds to wait for other threads and processes.
+TIMEOUT = 60
 
 
 class Call(NamedTuple):
     """One call of a receiver."""
 
-    #: Its name, and whether it is asynchronous.
+    #: The receiver's name, and whether it is asynchronous.
     receiver: tuple[str, bool]
     signal: str
-    #: In the order in which they came.
+    #: In the order in which they were passed.
     arguments: list[tuple[str, Any]]
-    #: What else could be seen from where the receiver was called.
+    #: What ``Record.connected()``'s ``view`` returned during the call.
     view: Any
 
     def get(self, name: str) -> Any:
@@ -101,20 +101,20 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What there was to see of a scenario: all of it plain values."""
+class Recorded:
+    """The record of a scenario, in plain values."""
 
-    answer: Any
+    result: Any
     calls: list[Call]
-    #: Those of asynchronous receivers, which may run while the others do.
+    #: Separate, as they may run at the same time as the others.
     async_calls: list[Call]
 
     def of(self, signal: str) -> list[Call]:
-        """Return the calls for a signal, of the receiver that was connected first."""
+        """Return the calls of the early receiver of a signal."""
         return [call for call in self._first() if call.signal == signal]
 
     def signals(self) -> list[str]:
-        """Return the names of the signals that were sent, in their order."""
+        """Return the names of the signals that were sent, in order."""
         return [call.signal for call in self._first()]
 
     def _first(self) -> list[Call]:
@@ -122,7 +122,7 @@ class Seen:
 
 
 class Record:
-    """The calls of the receivers that are connected to it, from any thread."""
+    """Collect the calls of the receivers connected to it, from any thread."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -132,10 +132,10 @@ class Record:
     def clear(self) -> None:
         self._calls: dict[bool, list[Call]] = {False: [], True: []}
 
-    def see(self, answer: Any) -> Seen:
-        return Seen(plain(answer), self._calls[False], self._calls[True])
+    def finish(self, result: Any) -> Recorded:
+        return Recorded(plain(result), self._calls[False], self._calls[True])
 
-    def write(self, call: Call) -> None:
+    def add(self, call: Call) -> None:
         with self._condition:
             self._calls[call.receiver[1]].append(call)
             self._condition.notify_all()
@@ -143,13 +143,15 @@ class Record:
     def wait_for(self, signal: str, count: int) -> None:
         """Wait until every receiver of a signal has been called ``count`` times."""
 
-        def are_there() -> bool:
+        def all_called() -> bool:
             calls = self._calls[False] + self._calls[True]
             called = [call.receiver for call in calls if call.signal == signal]
-            return all(called.count(who) >= count for who in self._connected[signal])
+            return all(
+                called.count(receiver) >= count for receiver in self._connected[signal]
+            )
 
         with self._condition:
-            assert self._condition.wait_for(are_there, PATIENCE), f"no {signal}"
+            assert self._condition.wait_for(all_called, TIMEOUT), f"no {signal}"
 
     @contextmanager
     def connected(
@@ -161,80 +163,82 @@ class Record:
         view: Callable[[], Any] = lambda: None,
         asynchronous: bool = False,
     ) -> Iterator[None]:
-        """Have receivers of that name connected to each of ``signals``.
+        """Connect a receiver of that name to each signal.
 
-        There is one for each, and a second, asynchronous one if wanted.
+        ``asynchronous`` adds a second, asynchronous receiver to each.
         """
         kinds = [False, True] if asynchronous else [False]
         with ExitStack() as stack:
             for signal, is_async in product(signals, kinds):
                 receiver = Receiver(self, (name, is_async), signal, view)
                 stack.enter_context(receiver.connected(sender))
-                stack.callback(self._connected[signal].remove, receiver.who)
-                self._connected[signal].append(receiver.who)
+                stack.callback(self._connected[signal].remove, receiver.key)
+                self._connected[signal].append(receiver.key)
             yield
 
 
 class Receiver:
-    """Writes the calls that it gets for one signal into a record."""
+    """Record the calls for one signal."""
 
     def __init__(
         self,
         record: Record,
-        who: tuple[str, bool],
+        key: tuple[str, bool],
         signal: str,
         view: Callable[[], Any],
     ) -> None:
         self.record = record
-        self.who = who
+        self.key = key
         self.signal = signal
         self.view = view
 
     def receive(self, **arguments: Any) -> None:
-        call = Call(self.who, self.signal, describe(arguments), self.view())
-        self.record.write(call)
+        call = Call(self.key, self.signal, describe(arguments), self.view())
+        self.record.add(call)
 
     async def receive_async(self, **arguments: Any) -> None:
         self.receive(**arguments)
 
     @contextmanager
     def connected(self, sender: Any) -> Iterator[None]:
-        """Be connected, weakly as a method if early, by an identifier if late."""
-        name, is_async = self.who
+        """Connect: weakly as a method if early, with a dispatch_uid if late."""
+        name, is_async = self.key
         signal = SIGNALS[self.signal]
         method = self.receive_async if is_async else self.receive
-        uid = self.who if name == "late" else None
+        uid = self.key if name == "late" else None
         signal.connect(method, sender, weak=uid is None, dispatch_uid=uid)
         try:
             yield
         finally:
-            gone = signal.disconnect(None if uid else method, sender, uid)
-        assert gone
+            disconnected = signal.disconnect(None if uid else method, sender, uid)
+        assert disconnected
 
 
 @contextmanager
 def connected(signal: Any, *receivers: Any, sender: Any = None) -> Iterator[None]:
-    """Have ``receivers`` connected to a signal in a block."""
+    """Connect the receivers in a block."""
     for receiver in receivers:
         signal.connect(receiver, sender=sender)
     try:
         yield
     finally:
-        gone = [signal.disconnect(receiver, sender=sender) for receiver in receivers]
-    assert all(gone)
+        disconnected = [
+            signal.disconnect(receiver, sender=sender) for receiver in receivers
+        ]
+    assert all(disconnected)
 
 
 def describe(arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return what a receiver is called with as plain values, in that order."""
+    """Return the arguments of a receiver as plain values, in order."""
     return [
         (name, BY_NAME.get(name, plain)(value)) for name, value in arguments.items()
     ]
 
 
 def plain(value: Any) -> Any:
-    """Return what can be compared with the same of another run."""
+    """Return a plain value that can be compared between runs."""
     kind = type(value)
-    if kind in SAME:
+    if kind in UNCHANGED:
         return value
     for described, describe in BY_TYPE.items():
         if isinstance(value, described):
@@ -242,12 +246,12 @@ def plain(value: Any) -> Any:
     return _name_of(kind)
 
 
-def _name_of(what: Any) -> str:
-    return f"{what.__module__}.{what.__qualname__}"
+def _name_of(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _describe_instance(instance: models.Model) -> Any:
-    """Return what is loaded of an instance, without a query for the rest."""
+    """Return the loaded fields of an instance, without a query for the others."""
     loaded = {
         field.attname: plain(instance.__dict__[field.attname])
         for field in instance._meta.concrete_fields
@@ -266,7 +270,7 @@ def _describe_task_result(result: Any) -> Any:
     )
 
 
-SAME = {type(None), bool, bytes, float, int, str}
+UNCHANGED = {type(None), bool, bytes, float, int, str}
 BY_TYPE: dict[Any, Callable[[Any], Any]] = {
     type: _name_of,
     models.Model: _describe_instance,
@@ -284,7 +288,7 @@ BY_TYPE: dict[Any, Callable[[Any], Any]] = {
     (set, frozenset): lambda items: ("set", sorted(map(plain, items), key=repr)),
     (list, tuple): lambda items: [plain(item) for item in items],
 }
-#: What is described by its name, as its type doesn't tell enough or would too much.
+#: Arguments whose type isn't enough to describe them.
 BY_NAME: dict[str, Callable[[Any], Any]] = {
     "context": lambda context: sorted(context.flatten()),
     "environ": lambda environ: (environ["REQUEST_METHOD"], environ["PATH_INFO"]),

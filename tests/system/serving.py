@@ -1,4 +1,4 @@
-"""Servers on the loopback interface, each in a thread, and a client for them."""
+"""Run servers on the loopback interface, each in a thread, with a client."""
 
 import asyncio
 import http.client
@@ -14,7 +14,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
-from .recording import PATIENCE, Record
+from .recording import TIMEOUT, Record
 
 HOST = "127.0.0.1"
 
@@ -26,7 +26,7 @@ class SilentHandler(WSGIRequestHandler):
 
 @contextmanager
 def serve_wsgi() -> Iterator[int]:
-    """Serve the project by wsgiref; give the port."""
+    """Serve the project with wsgiref; return the port."""
     with make_server(HOST, 0, get_wsgi_application(), handler_class=SilentHandler) as s:
 
         def serve() -> None:
@@ -41,8 +41,8 @@ def serve_wsgi() -> Iterator[int]:
 
 @contextmanager
 def serve_asgi() -> Iterator[int]:
-    """Serve the project by uvicorn; give the port."""
-    uvicorn = pytest.importorskip("uvicorn", reason="there is no ASGI server")
+    """Serve the project with uvicorn; return the port."""
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     config = uvicorn.Config(
         get_asgi_application(),
         http="h11",
@@ -56,7 +56,7 @@ def serve_asgi() -> Iterator[int]:
     def stop() -> None:
         server.should_exit = True
 
-    # It listens from here on, so no client has to wait for the server to start.
+    # The socket listens already, so no client has to wait for the server.
     with (
         socket.create_server((HOST, 0)) as listening,
         _running(lambda: server.run([listening]), stop),
@@ -64,8 +64,8 @@ def serve_asgi() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-async def request(path: str, hangs_up: bool = False) -> tuple[list[int], bytes]:
-    """Make a request without a server; return the status, if any, and the body."""
+async def request(path: str, disconnects: bool = False) -> tuple[list[int], bytes]:
+    """Call the ASGI handler; return the statuses it sent and the body."""
     scope = {"type": "http", "method": "GET", "path": path, "headers": []}
     messages = iter([{"type": "http.request", "body": b""}])
     sent: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ async def request(path: str, hangs_up: bool = False) -> tuple[list[int], bytes]:
     async def receive() -> dict[str, Any]:
         for message in messages:
             return message
-        await asyncio.sleep(0.01 if hangs_up else 3600)
+        await asyncio.sleep(0.01 if disconnects else 3600)
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
@@ -92,12 +92,12 @@ def _running(serve: Callable[[], None], stop: Callable[[], None]) -> Iterator[No
         yield
     finally:
         stop()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert not thread.is_alive()
 
 
 class Client:
-    """Makes requests, one after the other has been finished by the server."""
+    """Make requests one after another, each after the server has finished the last."""
 
     def __init__(self, port: int, record: Record) -> None:
         self.port = port
@@ -105,8 +105,8 @@ class Client:
         self.finished = 0
 
     def request(self, method: str, path: str, body: str | None = None) -> Any:
-        """Return the status, the type and the body of the answer."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)
+        """Return the status, the content type and the body of the response."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=TIMEOUT)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -115,25 +115,25 @@ class Client:
             connection.close()
 
     def visit(self, method: str, path: str, body: str | None = None) -> Any:
-        answer = self.request(method, path, body)
+        response = self.request(method, path, body)
         self.wait_until_finished()
-        return answer
+        return response
 
     def wait_until_finished(self) -> None:
         self.finished += 1
         self.record.wait_for("request_finished", self.finished)
 
     @contextmanager
-    def hanging_up(self, path: str, headers: str = "") -> Iterator[Any]:
-        """Give the connection of a request, and close it after the block."""
-        with socket.create_connection((HOST, self.port), PATIENCE) as connection:
+    def disconnecting(self, path: str, headers: str = "") -> Iterator[Any]:
+        """Return the connection of a request; close it after the block."""
+        with socket.create_connection((HOST, self.port), TIMEOUT) as connection:
             request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{headers}\r\n"
             connection.sendall(request.encode())
             yield connection
 
 
-def look_around() -> dict[str, bool]:
-    """Return where a receiver is: on which thread, with a loop or a database."""
+def describe_context() -> dict[str, bool]:
+    """Return whether the thread is the main one, has a loop, has a database."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Asynchronous receivers of the ORM's signals, and the database they get to."""
+"""Asynchronous receivers of the ORM's signals, and the database that they use."""
 
 import asyncio
 import threading
@@ -18,40 +18,41 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Undo(Exception):
-    """Ends a transaction."""
+    """Roll back a transaction."""
 
 
 def close_connection():
-    """Close the connection of where this is called.
+    """Close the current connection.
 
-    Django's own ``close()`` leaves that of a database in memory open.
+    Django's own ``close()`` leaves the connection to an in-memory database open.
     """
     connection.connection.close()
     connection.connection = None
 
 
-def test_the_transaction_of_the_sender(assert_same_swapped):
-    """What a receiver has done in synchronous code is done in it."""
+def test_transaction_of_the_sender(assert_same_swapped):
+    """Synchronous code of a receiver runs in the sender's transaction."""
 
     def scenario():
         notes = []
-        home = threading.current_thread()
-        held = connection._wrapper if hasattr(connection, "_wrapper") else connection
+        sender_thread = threading.current_thread()
+        is_wrapped = hasattr(connection, "_wrapper")
+        expected = connection._wrapper if is_wrapped else connection
 
-        def look(instance):
+        def create_tag(instance):
             Tag.objects.create(name=f"by {instance.name}")
             return (
-                threading.current_thread() is home,
+                threading.current_thread() is sender_thread,
                 connection.in_atomic_block,
-                connection.connection is held.connection,
+                connection.connection is expected.connection,
                 sorted(Tag.objects.values_list("name", flat=True)),
             )
 
         async def receiver(instance, **kwargs):
             if not instance.name.startswith("by"):
-                notes.append(await sync_to_async(look)(instance))
+                notes.append(await sync_to_async(create_tag)(instance))
                 await asyncio.sleep(0.001)
-                notes.append(await sync_to_async(look)(instance))
+                notes.append(await sync_to_async(create_tag)(instance))
 
         post_save.connect(receiver, sender=Tag)
         try:
@@ -70,7 +71,7 @@ def test_the_transaction_of_the_sender(assert_same_swapped):
     assert left == 0
 
 
-def test_the_orm_is_not_for_asynchronous_code(assert_same_swapped):
+def test_orm_raises_in_asynchronous_receivers(assert_same_swapped):
     def scenario():
         notes = []
 
@@ -91,26 +92,26 @@ def test_the_orm_is_not_for_asynchronous_code(assert_same_swapped):
         Tag.objects.all().delete()
         return notes
 
-    refused, again, count = assert_same_swapped(scenario)
-    assert refused == again
+    first, second, count = assert_same_swapped(scenario)
+    assert first == second
     assert count == 1
 
 
-def test_an_unsafe_orm(assert_same_swapped, monkeypatch):
-    """Where it's allowed, each send has a connection of its own."""
+def test_orm_with_unsafe_calls_allowed(assert_same_swapped, monkeypatch):
+    """Each send then uses a new connection."""
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
     def scenario():
         notes = []
-        kept = []
+        used = []
 
         async def receiver(**kwargs):
-            kept.append(connection.connection)
+            used.append(connection.connection)
             notes.append(connection.connection is None)
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 notes.append(cursor.fetchone())
-            kept.append(connection.connection)
+            used.append(connection.connection)
             close_connection()
 
         post_save.connect(receiver, sender=Tag)
@@ -119,14 +120,14 @@ def test_an_unsafe_orm(assert_same_swapped, monkeypatch):
             post_save.send(Tag)
         finally:
             post_save.disconnect(receiver, sender=Tag)
-        return notes, len({id(one) for one in kept if one is not None})
+        return notes, len({id(one) for one in used if one is not None})
 
     notes, _ = assert_same_swapped(scenario)
     assert notes == [True, (1,)] * 2
 
 
 def test_asynchronous_orm(assert_same_swapped):
-    """Synchronous receivers run where its queries do."""
+    """Synchronous receivers run in the thread of the ORM's queries."""
 
     def scenario():
         notes = []
@@ -188,7 +189,7 @@ def test_requests_of_the_test_clients(assert_same_swapped, new_database):
                 finally:
                     await sync_to_async(close_new_database)()
 
-            # Up to 6.0 the two kinds run at the same time.
+            # Up to Django 6.0, both kinds of receivers run at the same time.
             return status, asyncio.run(get()), sorted(notes, key=repr)
         finally:
             for signal in (request_started, request_finished):

@@ -1,4 +1,4 @@
-"""Authentication: logging in, failing to, logging out; by functions and forms."""
+"""Authentication: log in, fail to, log out; with functions and forms."""
 
 import datetime
 
@@ -24,29 +24,28 @@ LOGIN_FORM = "/admin/login/?next=/admin/"
 
 @pytest.fixture(autouse=True)
 def user():
-    """Somebody who may use the admin, and was here long ago."""
+    """Create a superuser whose last login was long ago."""
     return User.objects.create_superuser("ann", password=PASSWORD, last_login=LONG_AGO)
 
 
 @pytest.fixture
 def compare_auth(compare):
-    """Do what ``compare`` does, undoing what the scenario does to the database.
+    """Run ``compare``, and roll back the changes of the scenario.
 
-    The answer is that of the scenario, and how often and whether now the
-    user's last login has moved.
+    The result is that of the scenario, and whether the user's last login was updated.
     """
 
     def run_both(scenario, *args, **kwargs):
         def run():
             with rolled_back():
-                return scenario(), has_moved()
+                return scenario(), is_login_updated()
 
         return compare(run, *args, **kwargs)
 
     return run_both
 
 
-def has_moved():
+def is_login_updated():
     return User.objects.get().last_login > LONG_AGO
 
 
@@ -62,7 +61,7 @@ def make_request(user=None):
     return request
 
 
-# By functions
+# With functions
 
 
 def test_login_and_logout(compare_auth):
@@ -76,9 +75,9 @@ def test_login_and_logout(compare_auth):
         return logged_in, request.user.is_anonymous, list(request.session.keys())
 
     seen = compare_auth(
-        scenario, sent=["user_logged_in", "user_logged_out"], view=has_moved
+        scenario, sent=["user_logged_in", "user_logged_out"], view=is_login_updated
     )
-    # By a receiver of Django's own, which was connected before these.
+    # Django's own receiver, connected first, has updated it.
     assert [call.view for call in seen.of("user_logged_in")] == [True]
     users = [call.get("user") for call in seen.of("user_logged_out")]
     assert [user and user[0] for user in users] == ["auth.User", None]
@@ -93,7 +92,7 @@ def test_the_last_login_is_saved(compare_auth):
     seen = compare_auth(scenario, sent=["pre_save", "post_save"], sender=User)
     saved, *_ = seen.of("post_save")
     assert saved.get("update_fields") == ("set", ["last_login"])
-    assert seen.answer == [None, True]
+    assert seen.result == [None, True]
 
 
 def test_wrong_credentials(compare_auth):
@@ -101,11 +100,11 @@ def test_wrong_credentials(compare_auth):
         return [
             auth.authenticate(None, username="ann", password="wrong"),
             auth.authenticate(make_request(), username="bob", password=PASSWORD),
-            auth.authenticate(make_request(), token="none knows this"),
+            auth.authenticate(make_request(), token="unknown to every backend"),
         ]
 
     seen = compare_auth(scenario, sent=["user_login_failed"], unsent=["user_logged_in"])
-    assert seen.answer == [[None, None, None], False]
+    assert seen.result == [[None, None, None], False]
     first, *_ = seen.of("user_login_failed")
     assert first.get("sender") == "django.contrib.auth"
     assert first.get("credentials") == {"username": "ann", "password": "*" * 20}
@@ -124,32 +123,32 @@ def test_asynchronous_functions(compare_auth):
     seen = compare_auth(
         async_to_sync(scenario),
         sent=["user_login_failed", "user_logged_in", "user_logged_out"],
-        view=has_moved,
+        view=is_login_updated,
     )
-    assert seen.answer == [[None, "ann", True], True]
+    assert seen.result == [[None, "ann", True], True]
     assert seen.of("user_logged_in")[0].view is True
 
 
 def test_asynchronous_receivers(compare_auth):
-    """They are told by both kinds of functions."""
-    told = []
+    """Synchronous and asynchronous functions call them."""
+    calls = []
 
     async def receive(sender, user, request, **kwargs):
-        told.append((user.username, request.path))
+        calls.append((user.username, request.path))
 
     async def log_in(request, user):
         await auth.alogin(request, user)
 
     def scenario():
-        told.clear()
+        calls.clear()
         with connected(user_logged_in, receive):
             user = auth.authenticate(username="ann", password=PASSWORD)
             auth.login(make_request(), user)
             async_to_sync(log_in)(make_request(), user)
-        return list(told)
+        return list(calls)
 
     seen = compare_auth(scenario, sent=["user_logged_in"])
-    assert seen.answer == [[["ann", "/somewhere/"]] * 2, True]
+    assert seen.result == [[["ann", "/somewhere/"]] * 2, True]
 
 
 def test_an_error_in_a_receiver(compare_auth):
@@ -166,10 +165,10 @@ def test_an_error_in_a_receiver(compare_auth):
                 return error
 
     seen = compare_auth(scenario, sent=["user_logged_in"])
-    assert seen.answer == [("builtins.LookupError", "refused by a receiver"), False]
+    assert seen.result == [("builtins.LookupError", "refused by a receiver"), False]
 
 
-# By the forms of the admin
+# With the forms of the admin
 
 
 def visit(client, method, path, **data):
@@ -205,8 +204,8 @@ SENT = [
 ]
 
 
-def assert_went_as_expected(seen):
-    visits, _ = seen.answer
+def check_visits(seen):
+    visits, _ = seen.result
     assert [status for status, *_ in visits] == [200, 200, 302, 200, 200, 302]
     users = [signal for signal in seen.signals() if signal.startswith("user")]
     assert users == ["user_login_failed", "user_logged_in", "user_logged_out"]
@@ -221,8 +220,8 @@ def test_the_admin(compare_auth):
         return [visit(client, how, path, **data) for how, path, data in VISITS]
 
     seen = compare_auth(scenario, sent=SENT)
-    assert_went_as_expected(seen)
-    assert seen.answer[1] is True
+    check_visits(seen)
+    assert seen.result[1] is True
 
 
 def test_the_admin_asynchronously(compare_auth):
@@ -231,4 +230,4 @@ def test_the_admin_asynchronously(compare_auth):
         return [await avisit(client, how, path, **data) for how, path, data in VISITS]
 
     seen = compare_auth(async_to_sync(scenario), sent=SENT)
-    assert_went_as_expected(seen)
+    check_visits(seen)

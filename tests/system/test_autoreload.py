@@ -1,4 +1,4 @@
-"""The autoreloader, watching real files."""
+"""Autoreload: a reloader that watches real files."""
 
 import os
 import threading
@@ -16,26 +16,26 @@ LONG_AGO = 1_000_000_000
 
 
 class SteppedReloader(StatReloader):
-    """Takes a step between any two of its looks at the files, then stops."""
+    """Run one step between two checks of the files, then stop."""
 
     SLEEP_TIME = 0
 
     def __init__(self, steps):
         super().__init__()
-        # It has to have seen the files once to notice what changes.
+        # The reloader must know the files before it can notice a change.
         self.steps = iter([lambda: "begun", *steps])
-        self.answers = []
+        self.results = []
 
     @property
     def should_stop(self):
         step = next(self.steps, self.stop)
-        self.answers.append(step())
+        self.results.append(step())
         return super().should_stop
 
 
 @pytest.fixture
 def files(tmp_path):
-    """The paths of a template, a catalogue of translations and something else."""
+    """Return the paths of a template, a catalogue of translations and another file."""
     templates = tmp_path / "templates"
     templates.mkdir()
     return [templates / "hello.html", tmp_path / "de.mo", tmp_path / "notes.txt"]
@@ -43,10 +43,10 @@ def files(tmp_path):
 
 @pytest.fixture
 def compare_reloads(compare, files, tmp_path, caplog):
-    """Do what ``compare`` does with steps for the autoreloader to take.
+    """Run ``compare`` with steps for the autoreloader.
 
-    The answer is how it ended, what the steps said, what the log has of it and what
-    was watched.
+    The result is how the reloader ended, what the steps returned, the log, and the
+    watched folders.
     """
     template = files[0]
     setting = {
@@ -82,11 +82,11 @@ def compare_reloads(compare, files, tmp_path, caplog):
                 (path.name, sorted(patterns))
                 for path, patterns in reloader.directory_globs.items()
             )
-            return end, reloader.answers, caplog.messages, watched
+            return end, reloader.results, caplog.messages, watched
 
         return compare(run, **kwargs)
 
-    # Have Django connect its receiver for translations.
+    # Make Django connect its receiver for translations.
     translation.gettext("Hello")
     return run_both
 
@@ -98,14 +98,14 @@ def touch(file):
 
 def test_starting(compare_reloads):
     seen = compare_reloads(sent=["autoreload_started"], unsent=["file_changed"])
-    end, *_, watched = seen.answer
+    end, *_, watched = seen.result
     assert end == "stopped"
-    # Django's own receivers have it watch these.
+    # Django's own receivers watch these.
     assert ["templates", ["**/*"]] in watched
     assert any(patterns == ["**/*.mo"] for _, patterns in watched)
 
 
-def test_changes_that_are_taken_care_of(compare_reloads, files):
+def test_changes_that_django_handles(compare_reloads, files):
     template, catalogue, _ = files
 
     def change_template():
@@ -119,20 +119,20 @@ def test_changes_that_are_taken_care_of(compare_reloads, files):
         touch(catalogue)
         return render_to_string("hello.html")
 
-    def look():
+    def is_loaded():
         return "de" in trans_real._translations
 
     seen = compare_reloads(
-        change_template, change_catalogue, look, sent=["file_changed"]
+        change_template, change_catalogue, is_loaded, sent=["file_changed"]
     )
-    end, answers, *_ = seen.answer
-    told = [call.get("file_path") for call in seen.of("file_changed")]
-    assert (end, told) == ("stopped", ["hello.html", "de.mo"])
-    # Django's own receivers had the loaders and the catalogues read anew.
-    assert answers == ["begun", "Hello", "Hello again", False, None]
+    end, results, *_ = seen.result
+    changed = [call.get("file_path") for call in seen.of("file_changed")]
+    assert (end, changed) == ("stopped", ["hello.html", "de.mo"])
+    # Django's own receivers reset the loaders and forgot the catalogue.
+    assert results == ["begun", "Hello", "Hello again", False, None]
 
 
-def test_a_change_that_is_not_taken_care_of(compare_reloads, files):
+def test_change_without_a_handler(compare_reloads, files):
     *_, notes = files
 
     def watch(sender, **kwargs):
@@ -142,19 +142,19 @@ def test_a_change_that_is_not_taken_care_of(compare_reloads, files):
         seen = compare_reloads(
             lambda: touch(notes), sent=["autoreload_started", "file_changed"]
         )
-    end, _, logged, _ = seen.answer
+    end, _, logged, _ = seen.result
     assert (end, logged) == (3, [f"{notes} changed, reloading."])
 
 
-def test_a_receiver_that_takes_care(compare_reloads, files):
+def test_change_that_a_receiver_handles(compare_reloads, files):
     *_, notes = files
 
     def watch(sender, **kwargs):
         sender.extra_files.add(notes)
 
-    def take_care(file_path, **kwargs):
+    def handle(file_path, **kwargs):
         return file_path == notes
 
-    with connected(autoreload_started, watch), connected(file_changed, take_care):
+    with connected(autoreload_started, watch), connected(file_changed, handle):
         seen = compare_reloads(lambda: touch(notes), sent=["file_changed"])
-    assert seen.answer[0] == "stopped"
+    assert seen.result[0] == "stopped"

@@ -1,4 +1,4 @@
-"""HTTP: requests to a real ASGI server."""
+"""HTTP: requests to an ASGI server."""
 
 import gc
 import threading
@@ -10,8 +10,8 @@ import django
 import pytest
 from django.core.signals import request_finished, request_started
 
-from .recording import PATIENCE, connected
-from .serving import Client, look_around, serve_asgi
+from .recording import TIMEOUT, connected
+from .serving import Client, describe_context, serve_asgi
 from .shop import views
 
 STARTED_AND_FINISHED = ["request_started", "request_finished"]
@@ -20,20 +20,20 @@ FAILED = ["request_started", "got_request_exception", "request_finished"]
 
 @pytest.fixture
 def compare_served(compare, record, new_database):
-    """Do what ``compare`` does with a scenario that gets a client of the server.
+    """Run ``compare`` with a scenario that gets a client of the server.
 
-    Each signal has asynchronous receivers too, unless said otherwise.
+    By default, each signal has an asynchronous receiver too.
     """
 
     def run_both(scenario, *args, asynchronous=True, **kwargs):
         def run():
             views.has_arrived.clear()
-            views.last_words.clear()
+            views.closing_messages.clear()
             with new_database(), serve_asgi() as port:
-                answer = scenario(Client(port, record))
-            return answer, list(views.last_words)
+                result = scenario(Client(port, record))
+            return result, list(views.closing_messages)
 
-        options = {"view": look_around, "asynchronous": asynchronous}
+        options = {"view": describe_context, "asynchronous": asynchronous}
         seen = compare(run, *args, **options, **kwargs)
         if asynchronous:
             assert [call.signal for call in seen.async_calls[::2]] == seen.signals()
@@ -56,13 +56,13 @@ def test_requests(compare_served):
     seen = compare_served(
         scenario, sent=STARTED_AND_FINISHED, unsent=["got_request_exception"]
     )
-    assert [status for status, *_ in seen.answer[0]] == [200, 200, 200, 200, 404]
+    assert [status for status, *_ in seen.result[0]] == [200, 200, 200, 200, 404]
     assert seen.signals() == STARTED_AND_FINISHED * 5
     assert seen.of("request_started")[1].get("scope") == ("http", "POST", "/echo/")
 
 
 def test_the_database_is_closed(compare_served):
-    """Django's own receivers do this at the start and the end of a request."""
+    """Django's own receivers close it at the start and the end of a request."""
 
     def scenario(client):
         return client.visit("GET", "/echo/"), client.visit("GET", "/async/echo/")
@@ -89,7 +89,7 @@ def test_errors(compare_served):
         )
 
     seen = compare_served(scenario, sent=FAILED)
-    assert [status for status, *_ in seen.answer[0]] == [500, 500, 400]
+    assert [status for status, *_ in seen.result[0]] == [500, 500, 400]
     assert seen.signals() == [*FAILED, *FAILED, *STARTED_AND_FINISHED]
 
 
@@ -98,15 +98,15 @@ def test_streams(compare_served):
         return client.visit("GET", "/async/stream/")
 
     seen = compare_served(scenario, sent=[*STARTED_AND_FINISHED, "connection_created"])
-    assert seen.answer[0][2] == b"one of the database"
-    # It's when the body is made that the view gets to its database.
+    assert seen.result[0][2] == b"one of the database"
+    # The view uses its database only when the body is made.
     assert seen.signals() == [
         *("request_started", "connection_created", "request_finished")
     ]
 
 
-def test_many_requests_at_once(compare_served):
-    """They are told of in any order, so only how often is compared."""
+def test_concurrent_requests(compare_served):
+    """Requests finish in any order, so only the numbers of signals are compared."""
     paths = ["/echo/", "/async/echo/", "/fail/", "/async/stream/"] * 4
 
     def scenario(client):
@@ -127,75 +127,76 @@ def test_many_requests_at_once(compare_served):
             connected(request_finished, finish),
             ThreadPoolExecutor(len(paths)) as pool,
         ):
-            answers = list(pool.map(partial(client.request, "GET"), paths))
+            responses = list(pool.map(partial(client.request, "GET"), paths))
             for _ in paths:
-                assert finished.acquire(timeout=PATIENCE)
-        return answers, [[*key, number] for key, number in sorted(started.items())]
+                assert finished.acquire(timeout=TIMEOUT)
+        return responses, [[*key, number] for key, number in sorted(started.items())]
 
     seen = compare_served(scenario)
-    answers, started = seen.answer[0]
-    assert [status for status, *_ in answers] == [200, 200, 500, 200] * 4
+    responses, started = seen.result[0]
+    assert [status for status, *_ in responses] == [200, 200, 500, 200] * 4
     assert [number for *_, number in started] == [4] * 8
 
 
-def test_a_client_that_hangs_up_before_the_answer(compare_served):
+def test_client_that_disconnects_before_the_response(compare_served):
     def scenario(client):
-        with client.hanging_up("/async/wait/"):
-            assert views.has_arrived.wait(PATIENCE)
+        with client.disconnecting("/async/wait/"):
+            assert views.has_arrived.wait(TIMEOUT)
         client.wait_until_finished()
         return client.visit("GET", "/echo/")
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    assert seen.answer[1] == ["the view was cancelled"]
+    assert seen.result[1] == ["the view was cancelled"]
     assert seen.signals() == STARTED_AND_FINISHED * 2
 
 
-def test_a_client_that_hangs_up_in_a_stream(compare_served):
+def test_client_that_disconnects_during_a_stream(compare_served):
     def scenario(client):
-        with client.hanging_up("/async/stream-on/") as connection:
-            answer = b""
-            while not answer.endswith(b"on and \r\n"):
+        with client.disconnecting("/async/stream-on/") as connection:
+            response = b""
+            while not response.endswith(b"on and \r\n"):
                 received = connection.recv(1000)
                 assert received
-                answer += received
+                response += received
         client.wait_until_finished()
         return client.visit("GET", "/echo/")
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    assert seen.answer[1] == ["the stream was closed"]
+    assert seen.result[1] == ["the stream was closed"]
     assert seen.signals() == STARTED_AND_FINISHED * 2
 
 
-def test_a_client_that_hangs_up_in_its_request(compare_served):
+def test_client_that_disconnects_during_its_request(compare_served):
     def scenario(client):
-        with client.hanging_up("/echo/", "Content-Length: 10\r\n") as connection:
+        with client.disconnecting("/echo/", "Content-Length: 10\r\n") as connection:
             connection.sendall(b"never")
         return client.visit("GET", "/echo/")
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    # It has never got to be a request.
+    # The incomplete request sends no signals.
     assert seen.signals() == STARTED_AND_FINISHED
 
 
-def test_what_receivers_leave_in_the_context(compare_served):
-    def come(scope, **kwargs):
+def test_context_variables_set_by_receivers(compare_served):
+    def set_visitor(scope, **kwargs):
         views.visitor.set(views.visitor.get() + " came")
 
-    async def come_asynchronously(scope, **kwargs):
+    async def set_visitor_asynchronously(scope, **kwargs):
         views.visitor.set(views.visitor.get() + " came asynchronously")
 
     def scenario(client):
-        answers = []
-        for receivers in ([come], [come_asynchronously], [come, come_asynchronously]):
-            with connected(request_started, *receivers):
-                answers += [
+        responses = []
+        receivers = [set_visitor, set_visitor_asynchronously]
+        for connected_receivers in (receivers[:1], receivers[1:], receivers):
+            with connected(request_started, *connected_receivers):
+                responses += [
                     client.visit("GET", "/echo/"),
                     client.visit("GET", "/async/echo/"),
                 ]
-        return answers
+        return responses
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    bodies = [body for *_, body in seen.answer[0]]
+    bodies = [body for *_, body in seen.result[0]]
     if django.VERSION >= (6, 1):
         assert bodies[:4] == [
             *[b"GET  nobody came of the database"] * 2,
@@ -205,7 +206,7 @@ def test_what_receivers_leave_in_the_context(compare_served):
         assert bodies == [b"GET  nobody of the database"] * 6
 
 
-# Before 6.1 the handler forgets to close the request's body when a receiver fails.
+# Before Django 6.1, the handler doesn't close the request's body if a receiver fails.
 @pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile")
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_errors_in_receivers(compare_served, asynchronous):
@@ -224,9 +225,9 @@ def test_errors_in_receivers(compare_served, asynchronous):
             at_end = client.visit("GET", "/echo/")
         return at_start, at_end, client.visit("GET", "/echo/")
 
-    # There are no asynchronous receivers: the error keeps the signal from them.
+    # The record has no asynchronous receivers: they aren't called after an error.
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED, asynchronous=False)
     for _ in range(3):
-        # PyPy finalizes step by step.
+        # PyPy runs finalizers step by step.
         gc.collect()
-    assert [status for status, *_ in seen.answer[0]] == [500, 200, 200]
+    assert [status for status, *_ in seen.result[0]] == [500, 200, 200]

@@ -1,10 +1,10 @@
-"""HTTP: requests to a real WSGI server."""
+"""HTTP: requests to a WSGI server."""
 
 import pytest
 from django.core.signals import request_finished, request_started
 
 from .recording import connected
-from .serving import Client, look_around, serve_wsgi
+from .serving import Client, describe_context, serve_wsgi
 from .shop import views
 
 STARTED_AND_FINISHED = ["request_started", "request_finished"]
@@ -13,14 +13,14 @@ FAILED = ["request_started", "got_request_exception", "request_finished"]
 
 @pytest.fixture
 def compare_served(compare, record, new_database):
-    """Do what ``compare`` does with a scenario that gets a client of the server."""
+    """Run ``compare`` with a scenario that gets a client of the server."""
 
     def run_both(scenario, *args, **kwargs):
         def run():
             with new_database(), serve_wsgi() as port:
                 return scenario(Client(port, record))
 
-        return compare(run, *args, view=look_around, **kwargs)
+        return compare(run, *args, view=describe_context, **kwargs)
 
     return run_both
 
@@ -38,13 +38,13 @@ def test_requests(compare_served):
     seen = compare_served(
         scenario, sent=STARTED_AND_FINISHED, unsent=["got_request_exception"]
     )
-    assert [status for status, *_ in seen.answer] == [200, 200, 200, 200, 404]
+    assert [status for status, *_ in seen.result] == [200, 200, 200, 200, 404]
     assert seen.signals() == STARTED_AND_FINISHED * 5
     assert seen.of("request_started")[1].get("environ") == ("POST", "/echo/")
 
 
 def test_the_database_is_closed(compare_served):
-    """Django's own receivers do this at the start and the end of a request."""
+    """Django's own receivers close it at the start and the end of a request."""
 
     def scenario(client):
         return [client.visit("GET", "/echo/") for _ in range(2)]
@@ -71,7 +71,7 @@ def test_errors(compare_served):
         )
 
     seen = compare_served(scenario, sent=FAILED)
-    assert [status for status, *_ in seen.answer] == [500, 500, 400]
+    assert [status for status, *_ in seen.result] == [500, 500, 400]
     assert seen.signals() == [*FAILED, *FAILED, *STARTED_AND_FINISHED]
     assert seen.of("got_request_exception")[0].get("request") == (
         *("request", "GET", "/fail/"),
@@ -83,23 +83,23 @@ def test_streams(compare_served):
         return client.visit("GET", "/stream/")
 
     seen = compare_served(scenario, sent=[*STARTED_AND_FINISHED, "connection_created"])
-    assert seen.answer[2] == b"one of the database"
-    # It's when the body is made that the view gets to its database.
+    assert seen.result[2] == b"one of the database"
+    # The view uses its database only when the body is made.
     assert seen.signals() == [
         *("request_started", "connection_created", "request_finished")
     ]
 
 
-def test_a_client_that_hangs_up(compare_served):
+def test_client_that_disconnects(compare_served):
     def scenario(client):
-        views.last_words.clear()
-        with client.hanging_up("/stream-on/") as connection:
-            answer = connection.recv(1)
+        views.closing_messages.clear()
+        with client.disconnecting("/stream-on/") as connection:
+            response = connection.recv(1)
         client.wait_until_finished()
-        return answer, list(views.last_words), client.visit("GET", "/echo/")
+        return response, list(views.closing_messages), client.visit("GET", "/echo/")
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    assert seen.answer[:2] == [b"H", ["the stream was closed"]]
+    assert seen.result[:2] == [b"H", ["the stream was closed"]]
     assert seen.signals() == STARTED_AND_FINISHED * 2
 
 
@@ -115,19 +115,20 @@ def test_asynchronous_receivers(compare_served):
     assert all(call.view["on a loop"] for call in seen.async_calls)
 
 
-def test_what_receivers_leave_in_the_context(compare_served):
-    def come(environ, **kwargs):
+def test_context_variables_set_by_receivers(compare_served):
+    def set_visitor(environ, **kwargs):
         views.visitor.set(views.visitor.get() + " came")
 
-    async def come_asynchronously(environ, **kwargs):
+    async def set_visitor_asynchronously(environ, **kwargs):
         views.visitor.set(views.visitor.get() + " came asynchronously")
 
     def scenario(client):
-        with connected(request_started, come, come_asynchronously):
+        receivers = [set_visitor, set_visitor_asynchronously]
+        with connected(request_started, *receivers):
             return [client.visit("GET", "/echo/") for _ in range(2)]
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    assert b"nobody came" in seen.answer[0][2]
+    assert b"nobody came" in seen.result[0][2]
 
 
 def test_errors_in_receivers(compare_served):
@@ -142,4 +143,4 @@ def test_errors_in_receivers(compare_served):
         return at_start, at_end, client.visit("GET", "/echo/")
 
     seen = compare_served(scenario, sent=STARTED_AND_FINISHED)
-    assert [status for status, *_ in seen.answer] == [500, 200, 200]
+    assert [status for status, *_ in seen.result] == [500, 200, 200]

@@ -1,4 +1,4 @@
-"""The ORM: what is added to, removed from and cleared of a many-to-many relation."""
+"""ORM: add to, remove from and clear many-to-many relations."""
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -33,7 +33,7 @@ def test_every_action(compare_rolled_back):
         lamp = make_product()
         new, used, rare = make_tags()
         lamp.tags.add(new, used.pk)
-        # It is told only what was not there yet.
+        # The signal has only the tags that are new.
         lamp.tags.add(used, rare)
         lamp.tags.add(rare)
         lamp.tags.remove(new, rare)
@@ -42,8 +42,8 @@ def test_every_action(compare_rolled_back):
 
     seen = compare_rolled_back(scenario, sent=["m2m_changed"])
     assert actions(seen) == [*ADD, *ADD, *ADD, *REMOVE, *CLEAR]
-    told = [call.get("pk_set") for call in seen.of("m2m_changed")]
-    assert told[::2] == [
+    pk_sets = [call.get("pk_set") for call in seen.of("m2m_changed")]
+    assert pk_sets[::2] == [
         ("set", [1, 2]),
         ("set", [3]),
         ("set", []),
@@ -114,9 +114,9 @@ def test_to_itself(compare_rolled_back):
     def scenario():
         lamp, chair = make_product(), make_product()
         lamp.similar.add(chair)
-        there_and_back = list(lamp.similar.all()), list(chair.similar.all())
+        similar = list(lamp.similar.all()), list(chair.similar.all())
         chair.similar.remove(lamp)
-        return there_and_back, lamp.similar.count()
+        return similar, lamp.similar.count()
 
     seen = compare_rolled_back(scenario, sent=["m2m_changed"])
     assert actions(seen) == [*ADD, *REMOVE]
@@ -134,7 +134,7 @@ def test_through_a_model(compare_rolled_back):
         order.products.clear()
         return quantities
 
-    # The lines are not the relation's own: it's told that they are deleted.
+    # Line is a model of the project, so its deletions send signals.
     seen = compare_rolled_back(
         scenario,
         sent=["m2m_changed", "pre_delete", "post_delete"],
@@ -168,7 +168,7 @@ def test_several_databases(compare_rolled_back):
     assert {call.get("using") for call in seen.calls} == {"other"}
 
 
-# Nobody has to be told what was there already, if nobody listens.
+# Without receivers, Django skips a query
 
 
 def add_twice():
@@ -179,16 +179,16 @@ def add_twice():
 
 
 def count_lookups(seen):
-    return sum(sql.startswith("SELECT") for sql in seen.answer[1]["default"])
+    return sum(sql.startswith("SELECT") for sql in seen.result[1]["default"])
 
 
-def test_who_listens_decides_how_it_is_done(compare_rolled_back):
+def test_receivers_decide_about_a_query(compare_rolled_back):
     through = Product.tags.through
-    nobody = compare_rolled_back(add_twice)
-    others = compare_rolled_back(add_twice, unsent=["m2m_changed"], sender=Line)
-    this = compare_rolled_back(add_twice, sent=["m2m_changed"], sender=through)
-    assert count_lookups(nobody) == count_lookups(others) == 0
-    assert count_lookups(this) == 2
+    without = compare_rolled_back(add_twice)
+    other_sender = compare_rolled_back(add_twice, unsent=["m2m_changed"], sender=Line)
+    this_sender = compare_rolled_back(add_twice, sent=["m2m_changed"], sender=through)
+    assert count_lookups(without) == count_lookups(other_sender) == 0
+    assert count_lookups(this_sender) == 2
 
 
 def test_an_error_in_a_receiver(compare_rolled_back):
@@ -206,7 +206,7 @@ def test_an_error_in_a_receiver(compare_rolled_back):
             return error, lamp.tags.count()
 
     seen = compare_rolled_back(scenario, sent=["m2m_changed"])
-    assert seen.answer[0] == [("builtins.ValueError", "refused"), 0]
+    assert seen.result[0] == [("builtins.ValueError", "refused"), 0]
     assert actions(seen) == ADD
 
 

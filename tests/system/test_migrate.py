@@ -1,4 +1,4 @@
-"""Management commands: migrate and flush, and what their receivers put there."""
+"""Management commands: migrate and flush, and what their receivers create."""
 
 import io
 
@@ -19,10 +19,10 @@ APPS = ["admin", "auth", "contenttypes", "sessions", "sites", "shop"]
 
 @pytest.fixture
 def compare_commands(compare, new_database):
-    """Do what ``compare`` does with a scenario that has a database of its own.
+    """Run ``compare`` with a scenario that has an empty database.
 
-    The scenario gets a function that runs a management command there and returns
-    what that printed. What is in the tables of Django's receivers is compared too.
+    The scenario gets a function that runs a management command on that database and
+    returns its output. The tables that Django's receivers fill are compared too.
     """
 
     def run(command, *args, **options):
@@ -51,7 +51,7 @@ def compare_commands(compare, new_database):
 
 
 def rows_of(model):
-    """Return the rows of what one of Django's receivers makes, or None."""
+    """Return the rows of a model, or None without its table."""
     connection = connections["scratch"]
     if model._meta.db_table not in connection.introspection.table_names():
         return None
@@ -75,15 +75,15 @@ def test_migrate(compare_commands):
     labels = [call.get("sender")[1] for call in seen.of("pre_migrate")]
     assert labels == APPS
     assert seen.signals() == ["pre_migrate"] * 6 + ["post_migrate"] * 6
-    _, (content_types, permissions, sites) = seen.answer
+    _, (content_types, permissions, sites) = seen.result
     assert len(permissions) == 4 * len(content_types) > 0
     assert sites == [[1, "example.com", "example.com"]]
-    # The receivers of Django's apps make what is theirs while each is told of.
+    # Django's own receivers create rows for each app that was migrated.
     counts = [call.view for call in seen.of("post_migrate")]
-    assert counts[0] != counts[-1] == [len(rows) for rows in seen.answer[1]]
+    assert counts[0] != counts[-1] == [len(rows) for rows in seen.result[1]]
 
 
-def test_the_plan(compare_commands):
+def test_plan(compare_commands):
     def scenario(run):
         return (
             run("migrate", "auth", "0002"),
@@ -95,7 +95,7 @@ def test_the_plan(compare_commands):
 
     seen = compare_commands(scenario, sent=MIGRATE)
     plans = [call.get("plan") for call in seen.of("pre_migrate")[:: len(APPS)]]
-    # Of an app they depend on too, each as (migration, whether it's undone).
+    # Entries are (migration, is undone). auth depends on contenttypes.
     assert [len(plan) for plan in plans] == [3, 11, 0, 1, 0]
     assert plans[3] == [["auth.0012_alter_user_first_name_max_length", True]]
 
@@ -119,10 +119,10 @@ def test_flush(compare_commands):
         )
 
     seen = compare_commands(scenario, sent=["post_migrate"])
-    (before, _, after, _), at_last = seen.answer
+    (before, _, after, _), final = seen.result
     assert (before[2][0][2], after[2][0][2]) == ("Ours", "example.com")
     assert len(after[1]) == len(before[1]) + 1
-    assert at_last == [[], [], []]
+    assert final == [[], [], []]
     assert len(seen.of("post_migrate")) == 2 * len(APPS)
 
 
@@ -141,11 +141,11 @@ def test_an_error_in_a_receiver(compare_commands):
         return errors
 
     seen = compare_commands(scenario, sent=MIGRATE)
-    assert len(seen.answer[0]) == 2
+    assert len(seen.result[0]) == 2
     assert len(seen.of("post_migrate")) == 1
 
 
-def test_what_isnt_migrated_sends_nothing(compare_commands):
+def test_no_signals_without_a_migration(compare_commands):
     def scenario(run):
         try:
             run("migrate", "no_such_app")
@@ -153,6 +153,6 @@ def test_what_isnt_migrated_sends_nothing(compare_commands):
             return error, run("migrate", "auth", "zero", plan=True)
 
     seen = compare_commands(scenario, unsent=MIGRATE)
-    (error, plan), _ = seen.answer
+    (error, plan), _ = seen.result
     assert error[0] == "django.core.management.base.CommandError"
     assert "Planned operations" in plan

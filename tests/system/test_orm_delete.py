@@ -1,4 +1,4 @@
-"""The ORM: deletions, which take a shorter way where nobody listens."""
+"""ORM: deletions, which are faster without receivers."""
 
 import gc
 
@@ -34,7 +34,7 @@ def senders_of(calls):
     return [call.get("sender").rpartition(".")[2] for call in calls]
 
 
-# What is sent
+# Signals that are sent
 
 
 def test_an_instance_and_a_query(compare_rolled_back):
@@ -51,7 +51,7 @@ def test_an_instance_and_a_query(compare_rolled_back):
 
 
 def test_cascade(compare_rolled_back):
-    def look():
+    def count_rows():
         models = (Customer, Order, Line, Review, Remark)
         return [model.objects.count() for model in models]
 
@@ -68,14 +68,14 @@ def test_cascade(compare_rolled_back):
         review.refresh_from_db()
         return deleted, review
 
-    seen = compare_rolled_back(scenario, sent=DELETE, view=look)
+    seen = compare_rolled_back(scenario, sent=DELETE, view=count_rows)
     assert sorted(senders_of(seen.of("post_delete"))) == [
         *("Customer", "Line", "Line", "Order", "Remark")
     ]
-    # All are announced before any is gone, and the review stays.
+    # All pre_delete signals come before the first deletion. The review stays.
     assert [call.view for call in seen.of("pre_delete")] == [[1, 1, 2, 1, 1]] * 5
     assert seen.of("post_delete")[-1].view == [0, 0, 0, 1, 0]
-    assert seen.answer[0][1][1]["customer_id"] is None
+    assert seen.result[0][1][1]["customer_id"] is None
 
 
 def test_protected(compare_rolled_back):
@@ -89,7 +89,7 @@ def test_protected(compare_rolled_back):
             return error, sorted(line.pk for line in error.protected_objects)
 
     seen = compare_rolled_back(scenario, unsent=DELETE)
-    (kind, _), protected = seen.answer[0]
+    (kind, _), protected = seen.result[0]
     assert (kind, protected) == ("django.db.models.deletion.ProtectedError", [1])
 
 
@@ -105,7 +105,7 @@ def test_restricted(compare_rolled_back):
             return error, error.restricted_objects, ann.delete()
 
     seen = compare_rolled_back(scenario, sent=DELETE)
-    assert seen.answer[0][0][0] == "django.db.models.deletion.RestrictedError"
+    assert seen.result[0][0][0] == "django.db.models.deletion.RestrictedError"
     assert senders_of(seen.of("post_delete")) == ["Voucher", "Customer"]
 
 
@@ -141,21 +141,21 @@ def test_proxy(compare_rolled_back):
 
 def test_several_databases(compare_rolled_back):
     def scenario():
-        here = Tag.objects.create(name="new")
-        there = Tag.objects.using("other").create(name="new")
+        in_default = Tag.objects.create(name="new")
+        in_other = Tag.objects.using("other").create(name="new")
         return (
-            there.delete(),
-            here.delete(using="other"),
+            in_other.delete(),
+            in_default.delete(using="other"),
             [Tag.objects.using(alias).count() for alias in DATABASES],
         )
 
     seen = compare_rolled_back(scenario, sent=DELETE)
     assert [call.get("using") for call in seen.of("post_delete")] == ["other", "other"]
-    assert seen.answer[0][2] == [1, 0]
+    assert seen.result[0][2] == [1, 0]
 
 
 def test_rows_of_a_many_to_many_relation(compare_rolled_back):
-    """There is no telling of rows in a table that Django made for the relation."""
+    """Django sends no signals for rows of a table that it made for the relation."""
 
     def scenario():
         lamp = Product.objects.create(name="A lamp")
@@ -165,7 +165,7 @@ def test_rows_of_a_many_to_many_relation(compare_rolled_back):
 
     seen = compare_rolled_back(scenario, sent=DELETE)
     assert senders_of(seen.of("post_delete")) == ["Product"]
-    assert seen.answer[0][0] == 3
+    assert seen.result[0][0] == 3
 
 
 def test_raw_delete_sends_nothing(compare_rolled_back):
@@ -174,7 +174,7 @@ def test_raw_delete_sends_nothing(compare_rolled_back):
         return Tag.objects.all()._raw_delete("default")
 
     seen = compare_rolled_back(scenario, unsent=DELETE)
-    assert seen.answer[0] == 1
+    assert seen.result[0] == 1
 
 
 @pytest.mark.parametrize("signal", [pre_delete, post_delete], ids=DELETE)
@@ -191,7 +191,7 @@ def test_an_error_in_a_receiver(compare_rolled_back, signal):
             return error, Tag.objects.count(), tag
 
     seen = compare_rolled_back(scenario, sent=["pre_delete"])
-    assert seen.answer[0][:2] == [("builtins.ValueError", "refused: new"), 1]
+    assert seen.result[0][:2] == [("builtins.ValueError", "refused: new"), 1]
 
 
 def test_asynchronous_code(compare_rolled_back):
@@ -207,11 +207,11 @@ def test_asynchronous_code(compare_rolled_back):
     ]
 
 
-# Who listens decides how it's done
+# Receivers decide how Django deletes
 
 
 def delete_replies():
-    """Return what is said by each way in which a reply may go."""
+    """Delete replies in each possible way; return the results."""
     product = Product.objects.create(name="A lamp")
     review = Review.objects.create(product=product)
     replies = [Reply(review=review, text=text) for text in ("a", "b", "c", "d")]
@@ -225,34 +225,34 @@ def delete_replies():
 
 
 def count_fetches(seen):
-    """Return how many queries there were for replies to delete."""
-    queries = seen.answer[1]["default"]
-    # One is by the scenario itself.
+    """Return the number of queries for replies to delete."""
+    queries = seen.result[1]["default"]
+    # The scenario makes one query itself.
     return sum('FROM "shop_reply"' in q and q.startswith("SELECT") for q in queries) - 1
 
 
-def test_nobody_listens(compare_rolled_back):
+def test_without_receivers(compare_rolled_back):
     assert count_fetches(compare_rolled_back(delete_replies)) == 0
 
 
 @pytest.mark.parametrize("signal", DELETE)
-def test_somebody_listens(compare_rolled_back, signal):
-    everybody = compare_rolled_back(delete_replies, sent=[signal])
+def test_with_receivers(compare_rolled_back, signal):
+    every_sender = compare_rolled_back(delete_replies, sent=[signal])
     for_replies = compare_rolled_back(delete_replies, sent=[signal], sender=Reply)
-    assert count_fetches(everybody) == count_fetches(for_replies) == 2
-    assert len(everybody.of(signal)) == 6
+    assert count_fetches(every_sender) == count_fetches(for_replies) == 2
+    assert len(every_sender.of(signal)) == 6
     assert len(for_replies.of(signal)) == 4
 
 
 @pytest.mark.parametrize("signal", DELETE)
-def test_somebody_listens_to_another_sender(compare_rolled_back, signal):
-    others = compare_rolled_back(delete_replies, unsent=[signal], sender=Tag)
-    below = compare_rolled_back(delete_replies, sent=[signal], sender=Review)
-    assert count_fetches(others) == count_fetches(below) == 0
+def test_with_receivers_of_another_sender(compare_rolled_back, signal):
+    for_tags = compare_rolled_back(delete_replies, unsent=[signal], sender=Tag)
+    for_reviews = compare_rolled_back(delete_replies, sent=[signal], sender=Review)
+    assert count_fetches(for_tags) == count_fetches(for_reviews) == 0
 
 
-def test_somebody_listened(compare_rolled_back):
-    """A receiver that is gone, or was disconnected, is none."""
+def test_with_former_receivers(compare_rolled_back):
+    """A dead or disconnected receiver doesn't count."""
 
     def scenario():
         def died(**kwargs):
@@ -263,41 +263,41 @@ def test_somebody_listened(compare_rolled_back):
 
         pre_delete.connect(died, sender=Reply)
         post_delete.connect(disconnected)
-        heard = [s.has_listeners(Reply) for s in (pre_delete, post_delete)]
+        listened = [s.has_listeners(Reply) for s in (pre_delete, post_delete)]
         post_delete.disconnect(disconnected)
         del died
         gc.collect()
-        heard += [s.has_listeners(Reply) for s in (pre_delete, post_delete)]
-        return heard, delete_replies()
+        listened += [s.has_listeners(Reply) for s in (pre_delete, post_delete)]
+        return listened, delete_replies()
 
     seen = compare_rolled_back(scenario)
-    assert seen.answer[0][0] == [True, True, False, False]
+    assert seen.result[0][0] == [True, True, False, False]
     assert count_fetches(seen) == 0
 
 
-def test_somebody_comes_to_listen_meanwhile(compare_rolled_back):
+def test_receiver_connected_during_a_deletion(compare_rolled_back):
     def scenario():
         calls = []
 
-        def come(**kwargs):
+        def connect(**kwargs):
             post_delete.connect(receive, sender=Reply)
 
         def receive(instance, **kwargs):
             calls.append(instance)
 
-        with connected(pre_delete, come, sender=Review):
+        with connected(pre_delete, connect, sender=Review):
             deleted = delete_replies()
         listens = post_delete.has_listeners(Reply)
         return calls, deleted, listens, post_delete.disconnect(receive, sender=Reply)
 
     seen = compare_rolled_back(scenario)
-    # The replies were to be deleted unfetched by then, so there are none to tell of.
-    calls, _, *listened = seen.answer[0]
+    # Django decided earlier not to fetch the replies, so it sends nothing for them.
+    calls, _, *listened = seen.result[0]
     assert (calls, listened) == ([], [True, True])
     assert count_fetches(seen) == 0
 
 
-def test_an_asynchronous_receiver_listens_too(compare_rolled_back):
+def test_with_an_asynchronous_receiver(compare_rolled_back):
     def scenario():
         calls = []
 
@@ -308,5 +308,5 @@ def test_an_asynchronous_receiver_listens_too(compare_rolled_back):
             return delete_replies(), calls
 
     seen = compare_rolled_back(scenario)
-    assert seen.answer[0][1] == ["a", "b", "c", "d"]
+    assert seen.result[0][1] == ["a", "b", "c", "d"]
     assert count_fetches(seen) == 2

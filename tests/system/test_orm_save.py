@@ -1,4 +1,4 @@
-"""The ORM: signals of classes being made, instances made and saved."""
+"""ORM: signals of model classes, of instances, and of saving."""
 
 import io
 
@@ -63,7 +63,7 @@ def test_only_receivers_from_before_the_swap(record, assert_same_swapped):
         record.clear()
         with rolled_back():
             Product.objects.create(name="A lamp").save()
-        return record.see(None)
+        return record.finish(None)
 
     with record.connected("early", INIT + SAVE):
         seen = assert_same_swapped(scenario)
@@ -89,7 +89,7 @@ def test_update_fields(compare_rolled_back):
         lamp.save(update_fields=[])
 
     seen = compare_rolled_back(scenario, sent=SAVE)
-    # With nothing to update, there is nothing to tell.
+    # With no fields to update, save() sends nothing.
     assert [call.get("update_fields") for call in seen.of("post_save")] == [
         None,
         ("set", ["name", "price"]),
@@ -118,7 +118,7 @@ def test_several_databases(compare_rolled_back):
     seen = compare_rolled_back(scenario, sent=SAVE)
     using = [call.get("using") for call in seen.of("post_save")]
     assert using == ["other", "other", "default", "other"]
-    assert seen.answer[0] == [1, 1]
+    assert seen.result[0] == [1, 1]
 
 
 def test_create_through_relations(compare_rolled_back):
@@ -154,7 +154,7 @@ def test_bulk_paths_send_nothing(compare_rolled_back):
 
     seen = compare_rolled_back(scenario, sent=INIT + SAVE)
     assert senders_of(seen.of("post_save")) == ["Customer"]
-    assert seen.answer[0] == [["A light", 5], ["A chair", 5]]
+    assert seen.result[0] == [["A light", 5], ["A chair", 5]]
 
 
 @pytest.mark.parametrize("signal", [pre_save, post_save], ids=SAVE)
@@ -170,7 +170,7 @@ def test_an_error_in_a_receiver(compare_rolled_back, signal):
             return error, Tag.objects.count()
 
     seen = compare_rolled_back(scenario, sent=["pre_save"])
-    assert seen.answer[0] == [("builtins.ValueError", "refused: new"), 0]
+    assert seen.result[0] == [("builtins.ValueError", "refused: new"), 0]
 
 
 def test_an_error_of_the_database(compare_rolled_back):
@@ -187,7 +187,7 @@ def test_an_error_of_the_database(compare_rolled_back):
 
 
 def test_receivers_see_the_transaction(compare_rolled_back):
-    def look():
+    def describe_transaction():
         connection = transaction.get_connection()
         return len(connection.savepoint_ids), Customer.objects.count()
 
@@ -198,7 +198,7 @@ def test_receivers_see_the_transaction(compare_rolled_back):
             Customer.objects.create(name="Bob")
         transaction.on_commit(lambda: Customer.objects.create(name="never"))
 
-    seen = compare_rolled_back(scenario, sent=SAVE, view=look)
+    seen = compare_rolled_back(scenario, sent=SAVE, view=describe_transaction)
     outside = seen.of("pre_save")[0].view[0]
     assert [call.view for call in seen.of("post_save")] == [
         (outside, 1),
@@ -250,7 +250,7 @@ def test_fixtures_are_saved_raw(compare_rolled_back):
     sent = [*INIT, *SAVE, "m2m_changed"]
     seen = compare_rolled_back(scenario, sent=sent)
     assert {call.get("raw") for call in seen.of("pre_save")} == {True}
-    # The novel's row is there already when the book that it is gets its own.
+    # A Book has a row in Product, which the fixture loads first.
     assert senders_of(seen.of("post_save")) == [
         *("Tag", "Tag", "Product", "Product"),
         *("Book", "Customer", "Order", "Line"),
@@ -285,7 +285,7 @@ def test_instances_from_the_database(compare_rolled_back):
             list(Product.objects.raw("SELECT * FROM shop_product")),
             list(Product.objects.prefetch_related("tags")),
         ]
-        # No instance is made for these.
+        # These create no instances.
         values = [*Product.objects.values("name"), *Product.objects.values_list("pk")]
         return found, values
 
@@ -312,8 +312,8 @@ def test_deferred_fields(compare_rolled_back):
     assert loaded == {"id": 1, "name": "A lamp"}
 
 
-def test_image_fields_look_for_their_sizes(compare_rolled_back):
-    """An image field gets to know by a signal that an instance was made."""
+def test_image_fields_update_their_dimensions(compare_rolled_back):
+    """An image field connects to post_init."""
 
     def declare():
         class Photo(models.Model):
@@ -327,13 +327,13 @@ def test_image_fields_look_for_their_sizes(compare_rolled_back):
         return Photo
 
     with isolate_apps("tests.system.shop"):
-        photo_from_before = declare()
+        earlier_class = declare()
 
     def scenario():
         with isolate_apps("tests.system.shop"):
             photo = declare()
         outcomes = []
-        for model in (photo_from_before, photo):
+        for model in (earlier_class, photo):
             outcomes.append(model(image="photo.png", width=3, height=4))
             try:
                 outcomes.append(model(image="photo.png"))
@@ -342,14 +342,14 @@ def test_image_fields_look_for_their_sizes(compare_rolled_back):
         return outcomes
 
     seen = compare_rolled_back(scenario, sent=INIT)
-    assert seen.answer[0][1::2] == ["builtins.FileNotFoundError"] * 2
+    assert seen.result[0][1::2] == ["builtins.FileNotFoundError"] * 2
 
 
 # Classes
 
 
 def declare_later():
-    """Declare models in an order in which one refers to the next, unknown one."""
+    """Declare models, some of which refer to models that are declared later."""
 
     class Early(models.Model):
         later = models.ForeignKey("shop.Later", models.CASCADE)
@@ -377,20 +377,20 @@ def declare_later():
     return Early, Later, Special, Ideal
 
 
-def test_classes_are_prepared(compare):
-    def look():
+def test_class_prepared(compare):
+    def has_models():
         return Product._meta.apps.get_models() != []
 
     def scenario():
         with isolate_apps("tests.system.shop"):
             return declare_later()
 
-    seen = compare(scenario, sent=["class_prepared"], view=look)
-    # Nothing is sent for an abstract class.
+    seen = compare(scenario, sent=["class_prepared"], view=has_models)
+    # Abstract classes send nothing.
     assert senders_of(seen.of("class_prepared")) == ["Early", "Later", "Special"]
 
 
-def test_class_prepared_is_sent_for_what_a_relation_makes(compare):
+def test_class_prepared_of_the_table_of_a_relation(compare):
     def scenario():
         with isolate_apps("tests.system.shop"):
 
@@ -404,21 +404,21 @@ def test_class_prepared_is_sent_for_what_a_relation_makes(compare):
     assert len(seen.of("class_prepared")) == 2
 
 
-def test_a_sender_that_is_named_before_it_exists(compare_rolled_back):
+def test_sender_named_before_it_exists(compare_rolled_back):
     def scenario():
         calls = []
 
         def receive(signal, sender, instance=None, **kwargs):
             calls.append((sender.__name__, instance and instance.pk, list(kwargs)))
 
-        def receive_no_more(**kwargs):
+        def disconnected(**kwargs):
             calls.append("not disconnected")
 
         with isolate_apps("tests.system.shop"):
             for signal in (pre_init, post_init, pre_save, post_save):
                 signal.connect(receive, sender="shop.Later")
-                signal.connect(receive_no_more, sender="shop.Later")
-                signal.disconnect(receive_no_more, sender="shop.Later")
+                signal.connect(disconnected, sender="shop.Later")
+                signal.disconnect(disconnected, sender="shop.Later")
             waiting = [post_save.has_listeners(Tag), list(calls)]
             _, later, special, _ = declare_later()
             later.objects.create(name="new")
@@ -429,12 +429,12 @@ def test_a_sender_that_is_named_before_it_exists(compare_rolled_back):
         return waiting, calls, listeners
 
     seen = compare_rolled_back(scenario)
-    _, calls, listeners = seen.answer[0]
+    _, calls, listeners = seen.result[0]
     assert [pk for _, pk, _ in calls] == [None, None, None, 1, None, None, None]
     assert listeners == [True, False]
 
 
-def test_lazy_senders_that_are_wrong(compare):
+def test_invalid_lazy_senders(compare):
     def scenario():
         errors = []
         for sender in ("no dot", "too.many.dots", 3):
@@ -447,11 +447,11 @@ def test_lazy_senders_that_are_wrong(compare):
         return errors
 
     seen = compare(scenario)
-    assert [len(error) for error in seen.answer[:2]] == [2, 2]
+    assert [len(error) for error in seen.result[:2]] == [2, 2]
 
 
 def test_signals_of_a_project(compare_rolled_back):
-    """A model signal of one's own, by lazy sender, sent from a save."""
+    """A project's own ModelSignal, with a lazy sender, sent during a save."""
     archived = ModelSignal(use_caching=True)
 
     def archive(instance, **kwargs):
@@ -467,17 +467,17 @@ def test_signals_of_a_project(compare_rolled_back):
         archived.connect(receive, sender="shop.Product")
         with connected(post_save, archive, sender=Product):
             Product.objects.create(name="A lamp").save()
-        answers = archive(Product(name="A chair")), archive(Tag(name="new"))
+        results = archive(Product(name="A chair")), archive(Tag(name="new"))
         archived.disconnect(receive, sender="shop.Product")
-        return calls, [[n for _, n in answer] for answer in answers]
+        return calls, [[n for _, n in responses] for responses in results]
 
     seen = compare_rolled_back(scenario, sent=SAVE)
-    calls, answers = seen.answer[0]
+    calls, results = seen.result[0]
     assert len(calls) == 3
-    assert answers == [[3], []]
+    assert results == [[3], []]
 
 
-def test_the_signals_themselves_stay(assert_same_swapped):
+def test_signals_keep_their_identity(assert_same_swapped):
     signals = [class_prepared, pre_init, post_init, pre_save, post_save]
 
     def scenario():

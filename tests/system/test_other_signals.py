@@ -1,4 +1,4 @@
-"""The rest: connections, settings, templates, and Django's own small receivers."""
+"""Signals of connections, settings and templates, and Django's own receivers."""
 
 import os
 import warnings
@@ -24,7 +24,7 @@ from .recording import connected
 
 
 def test_connection_created(compare, new_database):
-    def look():
+    def is_connected():
         return connections["scratch"].connection is not None
 
     def scenario():
@@ -35,7 +35,7 @@ def test_connection_created(compare, new_database):
             with connection.cursor() as cursor:
                 return cursor.execute("SELECT 1").fetchone()
 
-    seen = compare(scenario, sent=["connection_created"], view=look)
+    seen = compare(scenario, sent=["connection_created"], view=is_connected)
     assert len(seen.of("connection_created")) == 2
     assert seen.calls[0].get("connection") == ("database", "scratch")
     assert seen.calls[0].view is True
@@ -54,7 +54,7 @@ def test_a_receiver_that_uses_the_connection(compare, new_database):
         ):
             return cursor.execute("SELECT count(*) FROM prepared").fetchone()
 
-    assert compare(scenario, sent=["connection_created"]).answer == [0]
+    assert compare(scenario, sent=["connection_created"]).result == [0]
 
 
 # Settings
@@ -92,11 +92,11 @@ def test_setting_changed(compare):
     ]
 
 
-def test_what_django_keeps_of_settings_is_renewed(compare):
+def test_receivers_update_what_depends_on_settings(compare):
     md5 = "django.contrib.auth.hashers.MD5PasswordHasher"
     pbkdf2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
 
-    def look():
+    def describe_state():
         return (
             get_hasher().algorithm,
             str(timezone.get_default_timezone()),
@@ -107,27 +107,27 @@ def test_what_django_keeps_of_settings_is_renewed(compare):
         )
 
     def scenario():
-        before = look()
+        before = describe_state()
         with override_settings(
             AUTH_USER_MODEL="shop.Customer",
             PASSWORD_HASHERS=[pbkdf2, md5],
             TEMPLATES=[],
             TIME_ZONE="Asia/Kathmandu",
         ):
-            meanwhile = look()
-        return before, meanwhile, look()
+            during = describe_state()
+        return before, during, describe_state()
 
     seen = compare(scenario, sent=["setting_changed"])
-    before, meanwhile, after = seen.answer
+    before, during, after = seen.result
     assert before == after
-    assert meanwhile == [
+    assert during == [
         *("pbkdf2_sha256", "Asia/Kathmandu", "Asia/Kathmandu", []),
         *("shop.Customer", before[-1] - 1),
     ]
 
 
-def test_the_warning_is_about_the_line_of_the_override(compare):
-    """Django counts the frames between this line and its receiver."""
+def test_warning_names_the_line_of_the_override(compare):
+    """Django's receiver passes a stacklevel, so the number of frames must be equal."""
 
     def scenario():
         with warnings.catch_warnings(record=True) as caught:
@@ -137,14 +137,14 @@ def test_the_warning_is_about_the_line_of_the_override(compare):
         return [(str(w.message), w.filename, w.lineno) for w in caught]
 
     seen = compare(scenario, sent=["setting_changed"])
-    [[message, file, line]] = seen.answer
+    [[message, file, line]] = seen.result
     assert message == "Overriding setting DATABASES can lead to unexpected behavior."
     assert (file, line) == (__file__, scenario.__code__.co_firstlineno + 3)
 
 
 @pytest.mark.parametrize("refused", [True, False])
 def test_an_error_in_a_receiver_of_settings(compare, caplog, refused):
-    """Going in it is raised; coming out the other receivers are told first."""
+    """On entering, the error is raised. On leaving, it is logged."""
 
     def refuse(setting, enter, **kwargs):
         if enter is refused:
@@ -166,7 +166,7 @@ def test_an_error_in_a_receiver_of_settings(compare, caplog, refused):
         return outcome, settings.STATIC_URL, logged
 
     seen = compare(scenario, sent=["setting_changed"])
-    outcome, after, logged = seen.answer
+    outcome, after, logged = seen.result
     assert outcome[-1] == ("builtins.LookupError", "refused: STATIC_URL")
     assert after == "/static/"
     assert [name for name, *_ in logged] == ([] if refused else ["django.dispatch"])
@@ -191,15 +191,15 @@ def test_template_rendered(compare):
     names = ["page.html", "frame.html", "part.html"]
     rendered = [call.get("template") for call in seen.of("template_rendered")]
     assert rendered == names * 2
-    assert seen.answer[1:] == [True, names, "A page"]
+    assert seen.result[1:] == [True, names, "A page"]
     assert "title" in seen.calls[0].get("context")
 
 
-# Receivers of Django's own
+# Django's own receivers
 
 
 @pytest.mark.django_db(databases=DATABASES)
-def test_sites_are_looked_up_anew_after_a_change(compare_rolled_back):
+def test_site_cache_is_cleared_after_a_change(compare_rolled_back):
     def scenario():
         Site.objects.clear_cache()
         names = [Site.objects.get_current().name for _ in range(2)]
@@ -214,4 +214,4 @@ def test_sites_are_looked_up_anew_after_a_change(compare_rolled_back):
             return names, error
 
     seen = compare_rolled_back(scenario, sent=["pre_save", "pre_delete"], sender=Site)
-    assert seen.answer[0][0] == ["example.com", "example.com", "Ours"]
+    assert seen.result[0][0] == ["example.com", "example.com", "Ours"]

@@ -1,6 +1,7 @@
-"""PostgreSQL: which of the server's processes works for whom, and until when.
+"""Check which PostgreSQL backend serves which connection, and for how long.
 
-One of them, a backend, works for one connection, and no two threads share that.
+A backend is a server process. It serves one connection, and no two threads share a
+connection.
 """
 
 import asyncio
@@ -37,45 +38,47 @@ from .serving import Client, request, serve_asgi, serve_wsgi
 from .shop.models import Customer, Tag
 
 pytestmark = [
-    pytest.mark.skipif(BACKEND != "postgresql", reason="it's for `make postgresql`"),
+    pytest.mark.skipif(
+        BACKEND != "postgresql", reason="runs in `make postgresql` only"
+    ),
     pytest.mark.django_db(transaction=True),
 ]
 
 
 class Undo(Exception):
-    """Ends a transaction."""
+    """Roll back a transaction."""
 
 
-def ask(question, alias="default"):
-    """Return the answer of the backend that works for this thread."""
+def query(sql, alias="default"):
+    """Return the single value of a query on this thread's connection."""
     with connections[alias].cursor() as cursor:
-        return cursor.execute(question).fetchone()[0]
+        return cursor.execute(sql).fetchone()[0]
 
 
-def backend(alias="default"):
-    return ask("SELECT pg_backend_pid()", alias)
+def backend_pid(alias="default"):
+    return query("SELECT pg_backend_pid()", alias)
 
 
 def terminate_backends(alias):
-    """Have the server end all connections to a database."""
+    """Close all connections to a database on the server."""
     with postgresql_session("postgres") as session:
-        ended = session.execute(
+        terminated = session.execute(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE datname = %s",
             [connections.settings[alias]["NAME"]],
         ).fetchall()
-    assert ended
-    assert all(done for (done,) in ended)
+    assert terminated
+    assert all(done for (done,) in terminated)
 
 
-def count_from_outside(model):
-    """Return how many rows are committed."""
+def count_committed(model):
+    """Return the number of committed rows, read in another connection."""
     table = model._meta.db_table
     with postgresql_session(connection.settings_dict["NAME"]) as session:
         return session.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
-# What asynchronous receivers may not do
+# Database operations in asynchronous receivers
 
 
 OPERATIONS = {
@@ -93,24 +96,24 @@ OPERATIONS = {
 }
 
 
-def attempt_all():
-    """Return what is said against each operation that is refused."""
-    refused = {}
+def run_operations():
+    """Run each operation; return the messages of those that raise."""
+    errors = {}
     for name, operation in OPERATIONS.items():
         try:
             operation()
         except SynchronousOnlyOperation as error:
-            refused[name] = str(error)
-    return refused
+            errors[name] = str(error)
+    return errors
 
 
-def test_what_is_not_for_asynchronous_code(assert_same_swapped):
+def test_operations_in_asynchronous_receivers(assert_same_swapped):
     signal = Signal()
 
     async def receiver(**kwargs):
-        at_once = attempt_all()
+        before_waiting = run_operations()
         await asyncio.sleep(0.001)
-        return at_once, attempt_all()
+        return before_waiting, run_operations()
 
     def send():
         with transaction.atomic():
@@ -121,17 +124,17 @@ def test_what_is_not_for_asynchronous_code(assert_same_swapped):
 
     def scenario():
         with connected(signal, receiver):
-            *answers, count = send()
-            answers += asyncio.run(asend())
-        return [response for [(_, response)] in answers], count
+            *results, count = send()
+            results += asyncio.run(asend())
+        return [response for [(_, response)] in results], count
 
     responses, count = assert_same_swapped(scenario)
     assert count == 0
-    for refused in chain.from_iterable(responses):
-        assert refused.keys() == OPERATIONS.keys()
+    for errors in chain.from_iterable(responses):
+        assert errors.keys() == OPERATIONS.keys()
 
 
-def test_an_attempt_that_is_not_caught(assert_same_swapped):
+def test_operation_whose_error_is_not_caught(assert_same_swapped):
     async def receiver(**kwargs):
         Tag.objects.count()
 
@@ -148,9 +151,9 @@ def test_an_attempt_that_is_not_caught(assert_same_swapped):
     def scenario():
         errors = []
         with connected(post_save, receiver, sender=Tag):
-            for attempt in (save, async_to_sync(asave), lambda: asyncio.run(asave())):
+            for save_tag in (save, async_to_sync(asave), lambda: asyncio.run(asave())):
                 try:
-                    attempt()
+                    save_tag()
                 except SynchronousOnlyOperation as error:
                     errors.append(str(error))
         names = list(Tag.objects.values_list("name", flat=True))
@@ -162,31 +165,31 @@ def test_an_attempt_that_is_not_caught(assert_same_swapped):
     assert names == ["alone", "alone"]
 
 
-# Whose transaction it is
+# Transactions of the sender
 
 
 @pytest.fixture
 def compare_sent_in_transaction(assert_same_swapped):
-    """Compare what becomes of a transaction with asynchronous receivers in it.
+    """Compare transactions in which asynchronous receivers run synchronous code.
 
-    They have ``work`` done in synchronous code, at once and after having waited. What
-    that has noted and returned is compared, with who did it, and what comes after. With
-    ``undo``, that is an error of the sender.
+    The receivers call ``work``, once at once and once after waiting. The test compares
+    what it records and returns, its thread and backend, and the rows afterwards. With
+    ``undo``, the sender raises an error.
     """
 
     def run_both(work, undo=False):
         def scenario():
             notes = []
-            home = threading.get_ident(), backend()
+            sender_ids = threading.get_ident(), backend_pid()
 
-            def work_there():
-                notes.append((threading.get_ident(), backend()) == home)
+            def work_in_thread():
+                notes.append((threading.get_ident(), backend_pid()) == sender_ids)
                 notes.append(work(notes))
 
             async def receiver(**kwargs):
-                await sync_to_async(work_there)()
+                await sync_to_async(work_in_thread)()
                 await asyncio.sleep(0.001)
-                await sync_to_async(work_there)()
+                await sync_to_async(work_in_thread)()
 
             try:
                 with connected(post_save, receiver, sender=Tag), transaction.atomic():
@@ -195,7 +198,7 @@ def compare_sent_in_transaction(assert_same_swapped):
                     if undo:
                         raise Undo
             except (Undo, DatabaseError) as error:
-                notes.append((type(error).__name__, backend() == home[1]))
+                notes.append((type(error).__name__, backend_pid() == sender_ids[1]))
             notes.append([model.objects.count() for model in (Tag, Customer)])
             for model in (Tag, Customer):
                 model.objects.all().delete()
@@ -206,31 +209,31 @@ def compare_sent_in_transaction(assert_same_swapped):
     return run_both
 
 
-def look(model=Tag):
-    return model.objects.count(), count_from_outside(model)
+def count_rows(model=Tag):
+    return model.objects.count(), count_committed(model)
 
 
-def test_what_is_not_committed_yet(compare_sent_in_transaction):
+def test_uncommitted_rows(compare_sent_in_transaction):
     def work(notes):
         Customer.objects.create(name="Ann")
-        return look(), connection.in_atomic_block
+        return count_rows(), connection.in_atomic_block
 
     notes = compare_sent_in_transaction(work)
     assert notes == [*[True, ((1, 0), True)] * 2, "sent", [1, 2]]
 
 
-def test_what_is_rolled_back(compare_sent_in_transaction):
+def test_rollback(compare_sent_in_transaction):
     def work(notes):
         Customer.objects.create(name="Ann")
-        return look(Customer)
+        return count_rows(Customer)
 
     notes = compare_sent_in_transaction(work, undo=True)
     assert notes == [True, (1, 0), True, (2, 0), "sent", ("Undo", True), [0, 0]]
 
 
-def test_what_is_for_after_the_commit(compare_sent_in_transaction):
+def test_on_commit(compare_sent_in_transaction):
     def work(notes):
-        transaction.on_commit(lambda: notes.append(("committed", look())))
+        transaction.on_commit(lambda: notes.append(("committed", count_rows())))
         with transaction.atomic():
             transaction.on_commit(lambda: notes.append("never"))
             transaction.set_rollback(True)
@@ -240,12 +243,12 @@ def test_what_is_for_after_the_commit(compare_sent_in_transaction):
     assert notes == [*[True, None] * 2, "sent", *committed, [1, 0]]
 
 
-def test_what_fails(compare_sent_in_transaction):
-    """PostgreSQL refuses everything in a transaction after an error."""
+def test_failing_query(compare_sent_in_transaction):
+    """After an error, PostgreSQL rejects all queries of the transaction."""
 
     def work(notes):
         try:
-            ask("SELECT 1 / 0")
+            query("SELECT 1 / 0")
         except DatabaseError as error:
             return str(error)
 
@@ -253,13 +256,13 @@ def test_what_fails(compare_sent_in_transaction):
     assert notes == [True, "division by zero", ("InternalError", True), [0, 0]]
 
 
-def test_what_fails_and_is_undone(compare_sent_in_transaction):
+def test_failing_query_in_a_savepoint(compare_sent_in_transaction):
     def work(notes):
         Customer.objects.create(name="Ann")
         try:
             with transaction.atomic():
                 Customer.objects.create(name="Bob")
-                ask("SELECT 1 / 0")
+                query("SELECT 1 / 0")
         except DatabaseError as error:
             return str(error)
 
@@ -267,7 +270,7 @@ def test_what_fails_and_is_undone(compare_sent_in_transaction):
     assert notes == [*[True, "division by zero"] * 2, "sent", [1, 2]]
 
 
-# Who sends from asynchronous code
+# Sends from asynchronous code
 
 
 RUNNERS = {
@@ -277,8 +280,8 @@ RUNNERS = {
 
 
 @pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
-def test_the_asynchronous_orm(assert_same_swapped, run):
-    """One backend works for it and for all that listens."""
+def test_asynchronous_orm(assert_same_swapped, run):
+    """One backend serves the ORM and all receivers."""
     signals = [post_save, post_delete, user_logged_in]
 
     async def main():
@@ -288,42 +291,43 @@ def test_the_asynchronous_orm(assert_same_swapped, run):
         user = await sync_to_async(User.objects.create_user)("ann", password="sesame")
         assert await AsyncClient().alogin(username="ann", password="sesame")
         await user.adelete()
-        pid = await sync_to_async(backend)()
+        pid = await sync_to_async(backend_pid)()
         await sync_to_async(lambda: connection.close())()
         return pid
 
     def scenario():
-        seen = defaultdict(list)
+        pids_by_receiver = defaultdict(list)
 
         def receive(signal, **kwargs):
-            seen[signals.index(signal), "sync"].append(backend())
+            pids_by_receiver[signals.index(signal), "sync"].append(backend_pid())
 
         async def receive_asynchronously(signal, **kwargs):
-            seen[signals.index(signal), "async"].append(await sync_to_async(backend)())
+            pid = await sync_to_async(backend_pid)()
+            pids_by_receiver[signals.index(signal), "async"].append(pid)
 
         with ExitStack() as stack:
             for signal in signals:
                 both = connected(signal, receive, receive_asynchronously)
                 stack.enter_context(both)
             pid = run(main)
-        assert {pid} == {pid for pids in seen.values() for pid in pids}
-        return sorted((*who, len(pids)) for who, pids in seen.items())
+        assert {pid} == {pid for pids in pids_by_receiver.values() for pid in pids}
+        return sorted((*key, len(pids)) for key, pids in pids_by_receiver.items())
 
     counts = assert_same_swapped(scenario)
     assert len(counts) == 6
 
 
-# Which connections there are
+# Connections that are created
 
 
 class Backends(dict):
-    """The numbers of backends, in the order in which they come to be known."""
+    """Number backends in the order in which they are first seen."""
 
-    def look(self):
-        """Return the number of that which works for this thread, if one does."""
-        held = connections["scratch"].connection
-        if held is not None:
-            return self.setdefault(held.info.backend_pid, len(self) + 1)
+    def current(self):
+        """Return the number of this thread's backend, or None without a connection."""
+        wrapped = connections["scratch"].connection
+        if wrapped is not None:
+            return self.setdefault(wrapped.info.backend_pid, len(self) + 1)
 
 
 @pytest.fixture
@@ -331,64 +335,64 @@ def backends():
     return Backends()
 
 
-def test_a_connection_that_was_ended(compare, new_database, backends):
+def test_terminated_connection(compare, new_database, backends):
     def scenario():
         backends.clear()
         with new_database():
-            pids = [backend("scratch"), backend("scratch")]
+            pids = [backend_pid("scratch"), backend_pid("scratch")]
             terminate_backends("scratch")
             errors = []
             for _ in range(2):
                 try:
-                    backend("scratch")
+                    backend_pid("scratch")
                 except OperationalError as error:
                     errors.append(error)
             close_old_connections()
-            pids.append(backend("scratch"))
+            pids.append(backend_pid("scratch"))
         return len(set(pids)), errors
 
-    seen = compare(scenario, sent=["connection_created"], view=backends.look)
+    seen = compare(scenario, sent=["connection_created"], view=backends.current)
     assert [call.view for call in seen.of("connection_created")] == [1, 2]
-    count, errors = seen.answer
+    count, errors = seen.result
     assert count == len(errors) == 2
 
 
-def test_a_connection_of_each_thread(compare, new_database, backends):
-    def look():
-        backend("scratch")
-        return backends.look()
+def test_connection_of_each_thread(compare, new_database, backends):
+    def connect():
+        backend_pid("scratch")
+        return backends.current()
 
-    def look_and_close():
+    def connect_and_close():
         try:
-            return look()
+            return connect()
         finally:
             close_new_database()
 
-    async def look_twice():
+    async def connect_twice():
         seen = []
         for _ in range(2):
             async with ThreadSensitiveContext():
-                seen.append(await sync_to_async(look_and_close)())
+                seen.append(await sync_to_async(connect_and_close)())
         return seen
 
     def scenario():
         backends.clear()
         with new_database(), ThreadPoolExecutor(1) as pool:
             return (
-                look(),
-                pool.submit(look_and_close).result(),
-                asyncio.run(look_twice()),
-                async_to_sync(look_twice)(),
+                connect(),
+                pool.submit(connect_and_close).result(),
+                asyncio.run(connect_twice()),
+                async_to_sync(connect_twice)(),
             )
 
     seen = compare(scenario, sent=["connection_created"], asynchronous=True)
-    # It's this thread that works for what has been called from it.
-    assert seen.answer == [1, 2, [3, 4], [1, 5]]
+    # async_to_sync() runs synchronous code in the calling thread.
+    assert seen.result == [1, 2, [3, 4], [1, 5]]
     assert len(seen.of("connection_created")) == 5
 
 
-def test_what_prepares_a_connection(assert_same_swapped, new_database):
-    """Asynchronous receivers get to the connection that they are told of."""
+def test_receiver_of_connection_created(assert_same_swapped, new_database):
+    """An asynchronous receiver can use the connection that the signal passes."""
 
     def prepare(connection):
         with connection.cursor() as cursor:
@@ -397,23 +401,23 @@ def test_what_prepares_a_connection(assert_same_swapped, new_database):
     async def receive(connection, **kwargs):
         await sync_to_async(prepare)(connection)
 
-    def use():
-        return ask("SHOW application_name", "scratch")
+    def read_setting():
+        return query("SHOW application_name", "scratch")
 
-    async def use_asynchronously():
+    async def read_setting_asynchronously():
         try:
-            return await sync_to_async(use)()
+            return await sync_to_async(read_setting)()
         finally:
             await sync_to_async(close_new_database)()
 
     def scenario():
         with new_database(), connected(connection_created, receive):
-            return use(), asyncio.run(use_asynchronously())
+            return read_setting(), asyncio.run(read_setting_asynchronously())
 
     assert assert_same_swapped(scenario) == ("prepared", "prepared")
 
 
-# What is closed when a request ends
+# Connections at the end of a request
 
 
 SENT = ["request_started", "connection_created", "request_finished"]
@@ -421,9 +425,9 @@ SENT = ["request_started", "connection_created", "request_finished"]
 
 @pytest.fixture
 def compare_served(compare, record, new_database, backends):
-    """Do what ``compare`` does with a scenario that gets a client of a server.
+    """Run ``compare`` with a scenario that gets a client of a server.
 
-    It's also told of the settings of the database.
+    Keyword arguments are settings of the database.
     """
 
     def run_both(serve, scenario, **settings):
@@ -432,7 +436,7 @@ def compare_served(compare, record, new_database, backends):
             with new_database(**settings), serve() as port:
                 return scenario(Client(port, record))
 
-        return compare(run, sent=SENT, view=backends.look)
+        return compare(run, sent=SENT, view=backends.current)
 
     return run_both
 
@@ -448,17 +452,17 @@ def views(seen, signal):
         (True, [200, 200, 200, 200], [None, 1, 1, 2], [1, 1, 2, 2]),
     ],
 )
-def test_a_connection_that_is_kept(compare_served, checks, statuses, at_start, at_end):
+def test_persistent_connection(compare_served, checks, statuses, at_start, at_end):
     def scenario(client):
-        answers = [client.visit("GET", "/echo/") for _ in range(2)]
+        responses = [client.visit("GET", "/echo/") for _ in range(2)]
         terminate_backends("scratch")
-        answers += [client.visit("GET", "/echo/") for _ in range(2)]
-        return [status for status, *_ in answers]
+        responses += [client.visit("GET", "/echo/") for _ in range(2)]
+        return [status for status, *_ in responses]
 
     seen = compare_served(
         serve_wsgi, scenario, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=checks
     )
-    assert seen.answer == statuses
+    assert seen.result == statuses
     assert views(seen, "request_started") == at_start
     assert views(seen, "connection_created") == [1, 2]
     assert views(seen, "request_finished") == at_end
@@ -469,47 +473,47 @@ servers = pytest.mark.parametrize("serve", [serve_wsgi, serve_asgi])
 
 @servers
 @pytest.mark.parametrize("path", ["/echo/", "/async/echo/"])
-def test_a_connection_that_a_receiver_made(compare_served, backends, serve, path):
-    """The view uses it, unless Django has closed it before."""
-    made = []
+def test_connection_created_by_a_receiver(compare_served, backends, serve, path):
+    """The view uses the connection, unless Django has closed it before."""
+    created = []
 
-    def use():
-        backend("scratch")
-        made.append((backends.look(), connections["scratch"]))
+    def connect():
+        backend_pid("scratch")
+        created.append((backends.current(), connections["scratch"]))
 
-    async def make(**kwargs):
-        await sync_to_async(use)()
+    async def receive(**kwargs):
+        await sync_to_async(connect)()
 
     def scenario(client):
-        made.clear()
-        with connected(request_started, make):
+        created.clear()
+        with connected(request_started, receive):
             statuses = [client.visit("GET", path)[0] for _ in range(2)]
-        numbers = [number for number, _ in made]
-        return statuses, numbers, [wrapper.connection for _, wrapper in made]
+        numbers = [number for number, _ in created]
+        return statuses, numbers, [wrapper.connection for _, wrapper in created]
 
     seen = compare_served(serve, scenario)
-    # Up to 6.0, in an ASGI server, these receivers come before Django's own.
+    # Up to Django 6.0 under ASGI, asynchronous receivers run before Django's own.
     is_kept = serve is serve_wsgi or django.VERSION >= (6, 1)
-    assert seen.answer == [[200, 200], [1, 2] if is_kept else [1, 3], [None, None]]
+    assert seen.result == [[200, 200], [1, 2] if is_kept else [1, 3], [None, None]]
     assert views(seen, "connection_created") == [1, 2] if is_kept else [1, 2, 3, 4]
     assert views(seen, "request_finished") == [None, None]
 
 
 @servers
 @pytest.mark.parametrize("path", ["/echo/", "/async/echo/"])
-def test_a_connection_that_is_ended_at_once(compare_served, serve, path):
-    """The view fails, and Django closes what is left."""
+def test_connection_terminated_when_created(compare_served, serve, path):
+    """The view fails, and Django closes the connection."""
 
-    async def end(**kwargs):
+    async def terminate(**kwargs):
         await sync_to_async(terminate_backends)("scratch")
 
     def scenario(client):
-        with connected(connection_created, end):
-            answer = client.visit("GET", path)
-        return [status for status, *_ in (answer, client.visit("GET", path))]
+        with connected(connection_created, terminate):
+            response = client.visit("GET", path)
+        return [status for status, *_ in (response, client.visit("GET", path))]
 
     seen = compare_served(serve, scenario)
-    assert seen.answer == [500, 200]
+    assert seen.result == [500, 200]
     assert views(seen, "connection_created") == [1, 2]
     assert views(seen, "request_finished") == [None, None]
 
@@ -517,19 +521,19 @@ def test_a_connection_that_is_ended_at_once(compare_served, serve, path):
 @pytest.mark.parametrize("in_one_thread", [False, True])
 @pytest.mark.parametrize("checks", [False, True])
 @pytest.mark.parametrize("path", ["/echo/", "/async/echo/"])
-def test_a_connection_that_is_ended_between_requests(
+def test_connection_terminated_between_requests(
     assert_same_swapped, new_database, path, checks, in_one_thread
 ):
-    """Django's own receivers of request_started clean up the thread that there is.
+    """Django's receivers of request_started clean up the current thread's connections.
 
-    Requests have a thread each, unless the program has one for all of them.
+    Each request has a thread of its own, unless the program shares one.
     """
 
     async def make_requests():
-        answers = [await request(path) for _ in range(2)]
+        responses = [await request(path) for _ in range(2)]
         await sync_to_async(terminate_backends, thread_sensitive=False)("scratch")
-        answers += [await request(path) for _ in range(2)]
-        return [status for [status], _ in answers]
+        responses += [await request(path) for _ in range(2)]
+        return [status for [status], _ in responses]
 
     async def make_requests_in_one_thread():
         async with ThreadSensitiveContext():
@@ -537,23 +541,23 @@ def test_a_connection_that_is_ended_between_requests(
             await sync_to_async(close_new_database)()
             return statuses
 
-    made = []
+    created = []
 
     def scenario():
-        made.clear()
+        created.clear()
         options = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": checks}
-        with new_database(**options), connected(connection_created, note):
+        with new_database(**options), connected(connection_created, record):
             make = make_requests_in_one_thread if in_one_thread else make_requests
             statuses = asyncio.run(make())
-            for connection in made:
+            for connection in created:
                 connection.inc_thread_sharing()
                 connection.close()
-            return statuses, len(made)
+            return statuses, len(created)
 
-    def note(connection, **kwargs):
-        made.append(connection)
+    def record(connection, **kwargs):
+        created.append(connection)
 
     statuses, count = assert_same_swapped(scenario)
-    is_noticed = in_one_thread and not checks
-    assert statuses == [200, 200, 500 if is_noticed else 200, 200]
+    fails_once = in_one_thread and not checks
+    assert statuses == [200, 200, 500 if fails_once else 200, 200]
     assert count == (2 if in_one_thread else 4)

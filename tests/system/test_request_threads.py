@@ -1,4 +1,4 @@
-"""ASGI requests whose thread isn't started for Django's own receivers."""
+"""Test that ASGI requests start no thread for Django's own receivers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ local = asgiref.local.Local()
 
 
 def has_thread():
-    """Return whether the request that is being served has its thread."""
+    """Return whether the current request has a thread."""
     context = SyncToAsync.thread_sensitive_context.get()
     return context in SyncToAsync.context_to_thread_executor
 
@@ -52,7 +52,7 @@ def has_thread():
 
 
 def query(alias="scratch"):
-    """Use a database in this thread; return what is known of its connection."""
+    """Query a database in this thread; return the state of its connection."""
     connection = connections[alias]
     was_open = connection.connection is not None
     with connection.cursor() as cursor:
@@ -114,17 +114,17 @@ urlpatterns = [
 USING_DATABASE = ["synchronous", "with-query", "streamed", "failing"]
 
 
-# How they are served
+# Server
 
 
 @pytest.fixture(autouse=True)
-def served(settings):
+def urls_and_middleware(settings):
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = []
 
 
 def serve(*names, **options):
-    """Make requests one after the other, on a new event loop."""
+    """Make requests one after another on a new event loop."""
 
     async def make_requests():
         return [await request(f"/{name}/", **options) for name in names]
@@ -132,7 +132,7 @@ def serve(*names, **options):
     return asyncio.run(make_requests())
 
 
-def test_the_thread_is_deferred(swapped):
+def test_thread_is_deferred(swapped):
     assert serve("with-thread", "with-thread") == [([200], b"False")] * 2
 
 
@@ -140,7 +140,7 @@ def test_django_starts_a_thread():
     assert serve("with-thread") == [([200], b"True")]
 
 
-def test_it_can_be_turned_off(monkeypatch, settings):
+def test_setting_turns_it_off(monkeypatch, settings):
     monkeypatch.setattr(altdispatch.asgi, "is_on", True)
     settings.ALTDISPATCH = {"DEFER_REQUEST_THREADS": False}
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "altdispatch"]
@@ -152,15 +152,15 @@ def test_it_can_be_turned_off(monkeypatch, settings):
 
 
 @contextmanager
-def connections_noted() -> Iterator[list]:
-    """Give a list that has each new connection to a database."""
-    made = []
+def recorded_connections() -> Iterator[list]:
+    """Return a list of the connections that the block creates."""
+    created = []
 
-    def note(connection, **kwargs):
-        made.append(connection)
+    def record(connection, **kwargs):
+        created.append(connection)
 
-    with connected(connection_created, note):
-        yield made
+    with connected(connection_created, record):
+        yield created
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -175,17 +175,17 @@ def connections_noted() -> Iterator[list]:
 )
 def test_connections(assert_same_swapped, new_database, settings, options, debug):
     settings.DEBUG = debug
-    # The page about an error shows what is at which address.
+    # Django's error page contains memory addresses, which differ.
     names = [*USING_DATABASE, "empty"] if not debug else ["with-query", "streamed"]
 
     def scenario():
-        with new_database(**options), connections_noted() as made:
-            answers = serve(*names, *names)
-            left_open = [connection.connection is not None for connection in made]
-            for connection in made:
+        with new_database(**options), recorded_connections() as created:
+            responses = serve(*names, *names)
+            left_open = [connection.connection is not None for connection in created]
+            for connection in created:
                 connection.inc_thread_sharing()
                 connection.close()
-            return answers, left_open
+            return responses, left_open
 
     _, left_open = assert_same_swapped(scenario)
     assert len(left_open) == 2 * len({*names} - {"empty"})
@@ -198,10 +198,10 @@ def test_several_databases(assert_same_swapped, new_database):
             mock.patch.dict(
                 connections.settings, second=connections.settings["scratch"]
             ),
-            connections_noted() as made,
+            recorded_connections() as created,
         ):
-            answers = serve("with-two-databases", "empty", "with-two-databases")
-            return answers, [(one.alias, one.connection is None) for one in made]
+            responses = serve("with-two-databases", "empty", "with-two-databases")
+            return responses, [(one.alias, one.connection is None) for one in created]
 
     _, seen = assert_same_swapped(scenario)
     assert seen == [("scratch", True), ("second", True)] * 2
@@ -214,12 +214,12 @@ def test_atomic_requests(assert_same_swapped, new_database, name):
             return serve(name)
 
     [([status], body)] = assert_same_swapped(scenario)
-    # Django refuses it to asynchronous views.
+    # Django refuses asynchronous views with ATOMIC_REQUESTS.
     expected = (200, True) if name == "synchronous" else (500, False)
     assert (status, b"True" in body) == expected
 
 
-def test_requests_at_once(assert_same_swapped, new_database):
+def test_concurrent_requests(assert_same_swapped, new_database):
     async def make_requests():
         paths = [f"/{name}/" for name in [*USING_DATABASE, "empty"] * 4]
         return await asyncio.gather(*map(request, paths))
@@ -231,8 +231,8 @@ def test_requests_at_once(assert_same_swapped, new_database):
     assert len(assert_same_swapped(scenario)) == 20
 
 
-def test_a_client_that_hangs_up(assert_same_swapped):
-    """Django sends ``request_finished`` itself if there is no response."""
+def test_client_that_disconnects(assert_same_swapped):
+    """Without a response, Django itself sends ``request_finished``."""
 
     def scenario():
         finished = []
@@ -241,18 +241,18 @@ def test_a_client_that_hangs_up(assert_same_swapped):
             finished.append(kwargs)
 
         with connected(request_finished, finish):
-            return serve("waiting", "empty", hangs_up=True), len(finished)
+            return serve("waiting", "empty", disconnects=True), len(finished)
 
-    answers, finished = assert_same_swapped(scenario)
-    assert answers == [([], b""), ([200], b"ok")]
+    responses, finished = assert_same_swapped(scenario)
+    assert responses == [([], b""), ([200], b"ok")]
     assert finished == 2
 
 
-# What is left in the context
+# Context after a send
 
 
 async def send_started():
-    """Send what ``ASGIHandler`` does; return the responses."""
+    """Send ``request_started`` as ``ASGIHandler`` does; return the responses."""
     return await request_started.asend(ASGIHandler, scope={})
 
 
@@ -284,10 +284,10 @@ def test_asynchronous_receivers(assert_same_swapped):
     assert assert_same_swapped(scenario)[0] == [None, None]
 
 
-def test_what_asgiref_leaves_in_the_context(assert_same_swapped):
-    """Locals of another thread come to be seen, and one variable is set."""
+def test_context_variables_of_asgiref(assert_same_swapped):
+    """asgiref makes another thread's locals visible and sets one variable."""
 
-    async def look():
+    async def send_and_compare():
         async with ThreadSensitiveContext():
             before = getattr(local, "value", None)
             await send_started()
@@ -304,8 +304,9 @@ def test_what_asgiref_leaves_in_the_context(assert_same_swapped):
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         try:
-            # It runs in the context of this thread.
-            return asyncio.run_coroutine_threadsafe(look(), loop).result()
+            # The coroutine runs in this thread's context.
+            coroutine = send_and_compare()
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
@@ -318,7 +319,7 @@ def test_what_asgiref_leaves_in_the_context(assert_same_swapped):
 
 
 def test_connections_of_asynchronous_code(assert_same_swapped, new_database):
-    """What the event loop's thread has isn't for the receivers to clean up."""
+    """The receivers don't clean up connections of the event loop's thread."""
 
     async def send():
         connection = connections["scratch"]
@@ -334,19 +335,19 @@ def test_connections_of_asynchronous_code(assert_same_swapped, new_database):
     assert assert_same_swapped(scenario) == (["kept"], True)
 
 
-# Whatever is unusual has the thread started, as with Django
+# Unusual cases, which start the thread as stock Django does
 
 
 @pytest.fixture
-def count_switches(swapped):
-    """Send ``request_started``, after a patch; return how often a thread was used."""
+def count_thread_uses(swapped):
+    """Patch, send ``request_started``, and return how often a thread was used."""
 
     def count(patch, in_context=True, new_loop=None):
-        switches = []
+        uses = []
         submit = ThreadPoolExecutor.submit
 
         def counting(*args):
-            switches.append(args)
+            uses.append(args)
             return submit(*args)
 
         async def send():
@@ -359,13 +360,13 @@ def count_switches(swapped):
 
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(send_in_context() if in_context else send())
-        return len(switches)
+        return len(uses)
 
     return count
 
 
 class OtherSettings(dict):
-    """Settings of databases that a program computes."""
+    """Database settings computed by a program."""
 
 
 class OtherContext(ThreadSensitiveContext):
@@ -376,78 +377,78 @@ def other(**kwargs):
     pass
 
 
-UNUSUAL = {
+UNUSUAL_CASES = {
     "another receiver": lambda: connected(request_started, other),
-    "a wrapped receiver": lambda: mock.patch.object(
+    "wrapped receiver": lambda: mock.patch.object(
         Signal, "_live_receivers", return_value=([_wrapped(reset_queries)], [])
     ),
-    "a look-up that returns a tuple": lambda: mock.patch.object(
+    "patched look-up that returns a tuple": lambda: mock.patch.object(
         Signal, "_live_receivers", return_value=((reset_queries,), [])
     ),
-    "other code": lambda: _with_code(reset_queries, other.__code__),
-    "other code with the same names": lambda: _with_code(
+    "receiver with other code": lambda: _with_code(reset_queries, other.__code__),
+    "receiver with other code of the same names": lambda: _with_code(
         reset_queries, reset_queries.__code__.replace(co_firstlineno=1)
     ),
-    "another handler": lambda: mock.patch.object(
+    "other connection handler": lambda: mock.patch.object(
         django.db, "connections", SimpleNamespace(all=connections.all)
     ),
-    "a method of the handler": lambda: mock.patch.object(
+    "patched method of the handler": lambda: mock.patch.object(
         connections, "all", connections.all
     ),
-    "a method of its class": lambda: mock.patch.object(
+    "patched method of the handler's class": lambda: mock.patch.object(
         type(connections), "all", _wrapped(type(connections).all)
     ),
-    "another iterator": lambda: mock.patch.object(
+    "patched iterator of the handler's class": lambda: mock.patch.object(
         type(connections), "__iter__", _wrapped(type(connections).__iter__)
     ),
     "computed settings": lambda: mock.patch.dict(
         vars(connections), settings=OtherSettings(connections.settings)
     ),
     "settings not read yet": lambda: _without(vars(connections), "settings"),
-    "sync_to_async of Django's module": lambda: mock.patch.object(
+    "patched sync_to_async in Django's module": lambda: mock.patch.object(
         django.dispatch.dispatcher,
         "sync_to_async",
         lambda function: sync_to_async(function),
     ),
-    "a method of asgiref": lambda: mock.patch.object(
+    "patched method of asgiref": lambda: mock.patch.object(
         SyncToAsync, "thread_handler", _wrapped(SyncToAsync.thread_handler)
     ),
-    "the call of asgiref": lambda: mock.patch.object(
+    "patched call of asgiref": lambda: mock.patch.object(
         SyncToAsync, "__call__", _wrapped(SyncToAsync.__call__)
     ),
-    "threads that a program keeps": lambda: mock.patch.object(
+    "patched ThreadPoolExecutor": lambda: mock.patch.object(
         asgiref.sync, "ThreadPoolExecutor", _wrapped(ThreadPoolExecutor)
     ),
-    "threads that a program prepares": lambda: mock.patch.object(
+    "patched Thread.run": lambda: mock.patch.object(
         threading.Thread, "run", _wrapped(threading.Thread.run)
     ),
-    "threads of the loop's": lambda: _with_executor_of_loop(),
-    "threads of a class of loops": lambda: mock.patch.object(
+    "patched executor of the loop": lambda: _with_executor_of_loop(),
+    "patched executor of the loop's class": lambda: mock.patch.object(
         asyncio.SelectorEventLoop,
         "run_in_executor",
         _wrapped(asyncio.SelectorEventLoop.run_in_executor),
         create=True,
     ),
-    "settings of the handler's class": lambda: mock.patch.object(
+    "settings on the handler's class": lambda: mock.patch.object(
         type(connections), "settings", connections.settings, create=True
     ),
-    "settings of its base": lambda: mock.patch.object(
+    "settings on the handler's base class": lambda: mock.patch.object(
         BaseConnectionHandler, "settings", connections.settings
     ),
-    "how the handler gets a connection": lambda: mock.patch.object(
+    "patched item access of the handler": lambda: mock.patch.object(
         BaseConnectionHandler,
         "__getitem__",
         _wrapped(BaseConnectionHandler.__getitem__),
     ),
     "turned off": lambda: mock.patch.object(altdispatch.asgi, "is_on", False),
-    "asgiref without the names": lambda: mock.patch.object(
+    "unknown release of asgiref": lambda: mock.patch.object(
         altdispatch.asgi, "KNOWS_THREADS", False
     ),
-    "a deadlock to be told of": lambda: _variable(SyncToAsync.deadlock_context, True),
-    "a context of another class": lambda: _variable(
+    "asgiref expects a deadlock": lambda: _variable(SyncToAsync.deadlock_context, True),
+    "subclass of ThreadSensitiveContext": lambda: _variable(
         SyncToAsync.thread_sensitive_context, OtherContext()
     ),
-    "a context that has been left": lambda: _variable(
+    "context that was left": lambda: _variable(
         SyncToAsync.thread_sensitive_context, ThreadSensitiveContext()
     ),
 }
@@ -471,11 +472,11 @@ def _with_executor_of_loop():
 
 @contextmanager
 def _with_code(function, code):
-    own, function.__code__ = function.__code__, code
+    original, function.__code__ = function.__code__, code
     try:
         yield
     finally:
-        function.__code__ = own
+        function.__code__ = original
 
 
 @contextmanager
@@ -488,28 +489,28 @@ def _variable(variable, value):
 
 
 def _wrapped(function):
-    """Return another function that does the same, as agents make one."""
+    """Return a wrapper that does the same, as monitoring agents do."""
     return lambda *args, **kwargs: function(*args, **kwargs)
 
 
-def test_no_switch_in_the_usual_case(count_switches):
-    assert count_switches(mock.MagicMock()) == 0
+def test_no_thread_in_the_usual_case(count_thread_uses):
+    assert count_thread_uses(mock.MagicMock()) == 0
 
 
-def test_no_switch_on_uvloop(count_switches):
+def test_no_thread_on_uvloop(count_thread_uses):
     uvloop = pytest.importorskip("uvloop")
-    assert count_switches(mock.MagicMock(), new_loop=uvloop.new_event_loop) == 0
+    assert count_thread_uses(mock.MagicMock(), new_loop=uvloop.new_event_loop) == 0
 
 
-def test_a_switch_in_unusual_cases(count_switches):
-    # In the usual case, there is none. It also notes the code of the receivers.
-    assert count_switches(mock.MagicMock()) == 0
-    switches = {name: count_switches(patch()) for name, patch in UNUSUAL.items()}
-    assert switches == dict.fromkeys(UNUSUAL, 1)
+def test_thread_in_unusual_cases(count_thread_uses):
+    # The usual case starts no thread, and notes the code of the receivers.
+    assert count_thread_uses(mock.MagicMock()) == 0
+    uses = {name: count_thread_uses(patch()) for name, patch in UNUSUAL_CASES.items()}
+    assert uses == dict.fromkeys(UNUSUAL_CASES, 1)
 
 
 def test_an_error_of_the_handler(assert_same_swapped):
-    """It's an error of the receivers, and not of the sender."""
+    """The error is a response of the receivers; the send doesn't raise it."""
 
     def scenario():
         async def send():
@@ -522,20 +523,20 @@ def test_an_error_of_the_handler(assert_same_swapped):
     assert assert_same_swapped(scenario) == [TypeError, TypeError]
 
 
-def test_a_switch_outside_of_a_context(count_switches):
-    assert count_switches(mock.MagicMock(), in_context=False) == 1
+def test_thread_outside_a_context(count_thread_uses):
+    assert count_thread_uses(mock.MagicMock(), in_context=False) == 1
 
 
 async def send_with_connection():
-    """Send from where a thread has a connection; return what is left in its log."""
+    """Send while the thread has a connection; return its log of queries."""
     connection = await sync_to_async(lambda: connections["default"])()
     connection.queries_log.append("cleared")
     await send_started()
     return [*connection.queries_log]
 
 
-def test_a_thread_that_exists(swapped):
-    """The connections that it has are cleaned up in it."""
+def test_existing_thread(swapped):
+    """The receivers clean up the connections of the request's existing thread."""
 
     async def send():
         async with ThreadSensitiveContext():
@@ -544,7 +545,7 @@ def test_a_thread_that_exists(swapped):
     assert asyncio.run(send()) == []
 
 
-def test_the_thread_of_synchronous_code(swapped):
+def test_thread_of_synchronous_code(swapped):
     """Within ``async_to_sync()``, synchronous code runs in the caller's thread."""
 
     async def send():
@@ -569,8 +570,8 @@ def test_a_context_with_an_executor(swapped):
         assert asyncio.run(send()) == []
 
 
-def test_a_sender_that_is_being_cancelled(assert_same_swapped):
-    """It's cancelled where it would wait for the thread."""
+def test_cancelled_sender(assert_same_swapped):
+    """The sender is cancelled where Django waits for the thread."""
 
     async def send():
         async with ThreadSensitiveContext():
@@ -589,17 +590,17 @@ def test_a_sender_that_is_being_cancelled(assert_same_swapped):
     "begin",
     [
         "atexit.register(send_late)",
-        # The main thread is still alive then.
+        # The main thread is still alive when this thread sends.
         "threading.Thread(target=lambda: ended.wait() and send_late()).start()",
     ],
     ids=["atexit", "thread"],
 )
 def test_at_exit(run_python, implementation, begin):
-    """No thread can be started any more."""
+    """At exit, no thread can be started."""
     program = """
         import threading
 
-        # Before the library of executors registers what ends them: it's called later.
+        # Register before concurrent.futures does: the callbacks run in reverse order.
         ended = threading.Event()
         threading._register_atexit(ended.set)
 

@@ -1,4 +1,4 @@
-"""The tasks framework: what is told of a task from its being enqueued to its end."""
+"""Tasks: the signals from when a task is enqueued until it ends."""
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -17,18 +17,18 @@ DUMMY = {"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}}
 
 @pytest.fixture
 def compare_logged(compare, caplog):
-    """Do what ``compare`` does; the answer has what Django's receivers log too."""
+    """Run ``compare``; the result also has what Django's receivers log."""
     caplog.set_level("DEBUG", "django.tasks")
 
     def run_both(scenario, *args, **kwargs):
         def run():
             caplog.clear()
-            answer = scenario()
+            result = scenario()
             logged = [
                 (record.levelname, record.funcName, record.exc_info is not None)
                 for record in caplog.records
             ]
-            return answer, logged
+            return result, logged
 
         return compare(run, *args, **kwargs)
 
@@ -44,12 +44,12 @@ def test_tasks_that_succeed(compare_logged):
         results = [
             tasks.add.enqueue(1, b=2),
             tasks.add_asynchronously.enqueue(1, 2),
-            tasks.tell_attempt.enqueue(),
+            tasks.get_attempt.enqueue(),
         ]
         return [result.return_value for result in results]
 
     seen = compare_logged(scenario, sent=ALL)
-    values, logged = seen.answer
+    values, logged = seen.result
     assert values == [3, 3, 1]
     assert seen.signals() == ALL * 3
     assert statuses(seen) == ["SUCCESSFUL"] * 3
@@ -62,10 +62,10 @@ def test_a_task_that_fails(compare_logged):
         return result.status, [e.exception_class_path for e in result.errors]
 
     seen = compare_logged(scenario, sent=ALL)
-    assert seen.answer[0][1] == ["builtins.LookupError"]
+    assert seen.result[0][1] == ["builtins.LookupError"]
     assert statuses(seen) == ["FAILED"]
-    # It's told from where the error is being handled.
-    assert seen.answer[1][-1] == ["ERROR", "log_task_finished", True]
+    # The signal is sent while the error is handled.
+    assert seen.result[1][-1] == ["ERROR", "log_task_finished", True]
 
 
 def test_asynchronous_code(compare_logged):
@@ -73,7 +73,7 @@ def test_asynchronous_code(compare_logged):
         return (await tasks.add.aenqueue(1, 2)).return_value
 
     seen = compare_logged(async_to_sync(scenario), sent=ALL, asynchronous=True)
-    assert seen.answer[0] == 3
+    assert seen.result[0] == 3
     assert [call.signal for call in seen.async_calls[::2]] == ALL
 
 
@@ -85,8 +85,8 @@ def test_a_backend_that_runs_nothing(compare_logged):
             return result.status, waiting
 
     seen = compare_logged(scenario, sent=["task_enqueued"], unsent=STARTED_AND_FINISHED)
-    # That setting is heeded as Django's own receiver of setting_changed saw to it.
-    assert seen.answer[0][1] == 1
+    # Django's own receiver of setting_changed applies the setting.
+    assert seen.result[0][1] == 1
 
 
 @pytest.mark.parametrize("signal", STARTED_AND_FINISHED)
@@ -102,4 +102,4 @@ def test_an_error_in_a_receiver(compare_logged, signal):
                 return error
 
     seen = compare_logged(scenario, sent=["task_enqueued"])
-    assert seen.answer[0] == ("builtins.LookupError", "refused by a receiver")
+    assert seen.result[0] == ("builtins.LookupError", "refused by a receiver")

@@ -1,6 +1,6 @@
-"""Uses everything public as a strictly typed project does. It's checked, not run.
+"""Use the public interface as a strictly typed project does. It is checked, not run.
 
-What is wrong says so to the type checker, which complains if it isn't wrong to it.
+Wrong uses have a "type: ignore", which the type checker reports if it isn't needed.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def log(**kwargs: Any) -> None: ...
 async def alog(**kwargs: Any) -> None: ...
 
 
-# The decorator leaves them what they are.
+# The decorator keeps the type of the function.
 assert_type(note(Book, number=1), int)
 
 
@@ -89,8 +89,8 @@ def use_helpers() -> None:
         assert_type(sends, list[Sent])
         assert_type(sends[0].named["number"], Any)
         assert_type(sends[0].error, BaseException | None)
-    with connected(note, order_placed, senders=[Book]) as given:
-        given()
+    with connected(note, order_placed, senders=[Book]) as entered:
+        entered()
     with connected(index, post_save, pre_save, senders=["shop.Book"]):
         pass
     with muted(post_save, receivers=[index]), recorded(post_save, pre_save) as sends:
@@ -116,7 +116,7 @@ assert_type(import_books(1), list[Book])
 import_books("1")  # type: ignore[arg-type]
 
 
-async def await_it() -> None:
+async def await_function() -> None:
     assert_type(await aimport_books(1), int)
 
 
@@ -134,7 +134,7 @@ def reindex(title: str) -> int:
     return len(title)
 
 
-# It stays a task.
+# The decorator keeps the type of the task.
 assert_type(reindex.enqueue(title="t").return_value, int)
 
 

@@ -1,4 +1,4 @@
-"""Uses the fixtures for pytest."""
+"""Use the fixtures for pytest."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,1 +1,1 @@
-"""A small project in a process of its own: its settings, its apps, and its story."""
+"""A small project that runs in its own process: settings, apps and a story."""

@@ -1,4 +1,4 @@
-"""What has happened so far, in words."""
+"""Entries about what happened so far."""
 
 ENTRIES = []
 

@@ -1,4 +1,4 @@
-"""The settings; ALTDISPATCH_PLACE in the environment says where altdispatch is."""
+"""Settings; ALTDISPATCH_PLACE is the place of altdispatch in INSTALLED_APPS."""
 
 import os
 
@@ -8,12 +8,12 @@ ROOT_URLCONF = "tests.system.project.urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
-    # Connects to the bakery's models, which are not there yet when it's loaded.
+    # Connects to the bakery's models before they are loaded.
     "tests.system.project.ledger",
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "tests.system.project.bakery",
-    # Undoes some of what the others have connected.
+    # Disconnects some receivers of the other apps.
     "tests.system.project.office",
 ]
 PLACES = {"first": 0, "middle": 3, "last": len(INSTALLED_APPS)}

@@ -1,4 +1,4 @@
-"""What happens to the project, printed as JSON with how signals were dispatched."""
+"""Run the project; print its diary and altdispatch's status as JSON."""
 
 import gc
 import json
@@ -12,15 +12,15 @@ from django.dispatch import Signal, receiver
 
 from . import diary
 
-# From before anything of the project is loaded.
+# Created before the project is loaded.
 early = Signal()
 
 
 @receiver([early, post_save])
 @receiver(request_started)
 def everything(sender, signal, **kwargs):
-    who = getattr(sender, "__name__", sender)
-    diary.write("early receiver:", who, *kwargs, "of", type(signal).__name__)
+    name = getattr(sender, "__name__", sender)
+    diary.write("early receiver:", name, *kwargs, "of", type(signal).__name__)
 
 
 def bake():
@@ -80,10 +80,10 @@ def override_apps(apps):
 
 
 def main():
-    early.send(sender="nobody", word=1)
+    early.send(sender="a sender", word=1)
     django.setup()
     django.setup()
-    early.send(sender="nobody", word=1)
+    early.send(sender="a sender", word=1)
     migrate()
     count_receivers()
     bake()
@@ -91,10 +91,10 @@ def main():
 
     from django.conf import settings
 
-    ours = [app for app in settings.INSTALLED_APPS if app != "altdispatch"]
+    installed = [app for app in settings.INSTALLED_APPS if app != "altdispatch"]
     again = ["altdispatch"] if os.environ["ALTDISPATCH_PLACE"] else []
-    override_apps(ours[:-1])
-    override_apps([*ours, *again])
+    override_apps(installed[:-1])
+    override_apps([*installed, *again])
     make_request()
     altdispatch = sys.modules.get("altdispatch")
     status = altdispatch and vars(altdispatch.status())

@@ -1,4 +1,4 @@
-"""One kind of everything: abstract, proxy, inherited, related in each way."""
+"""Models of each kind: abstract, proxy, inherited, and related in each way."""
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
@@ -27,7 +27,7 @@ class Product(Named):
 
 
 class Book(Product):
-    """Has a table of its own beside that of its products."""
+    """A subclass with a table of its own."""
 
     pages = models.IntegerField(default=0)
 
@@ -42,10 +42,10 @@ class Customer(Named):
 
 
 class Remark(models.Model):
-    """Is on anything, and goes with it where that has a relation back."""
+    """A generic relation; deleted with its object, if that has a GenericRelation."""
 
     text = models.TextField()
-    # This app has no migrations: its tables are made before those of apps that have.
+    # Without migrations, this app's tables are created before those of other apps.
     kind = models.ForeignKey(ContentType, models.CASCADE, db_constraint=False)
     number = models.PositiveIntegerField()
     on = GenericForeignKey("kind", "number")
@@ -70,14 +70,14 @@ class Review(models.Model):
 
 
 class Reply(models.Model):
-    """Nothing depends on it: it's deleted without being fetched, if it may be."""
+    """Nothing refers to it, so Django may delete it without fetching it."""
 
     review = models.ForeignKey(Review, models.CASCADE)
     text = models.TextField()
 
 
 class Voucher(models.Model):
-    """While there is one, its review only goes together with its customer."""
+    """Protects its review, unless the customer is deleted too."""
 
     customer = models.ForeignKey(Customer, models.CASCADE)
     review = models.ForeignKey(Review, models.RESTRICT, null=True)

@@ -14,7 +14,7 @@ async def add_asynchronously(a, b):
 
 
 @task(takes_context=True)
-def tell_attempt(context):
+def get_attempt(context):
     return context.attempt
 
 

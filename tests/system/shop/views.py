@@ -1,4 +1,4 @@
-"""Views of both kinds: that answer, fail, stream, and that never come to an end."""
+"""Synchronous and asynchronous views that respond, fail, stream, or wait forever."""
 
 import asyncio
 import io
@@ -12,10 +12,10 @@ from django.db import connections
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 
-#: Who it is, for receivers to set and views to tell.
+#: Set by receivers, read by views.
 visitor = ContextVar("visitor", default="nobody")
-#: What a view that nobody waits for any more has to say.
-last_words = []
+#: Messages of views and streams that were cancelled or closed.
+closing_messages = []
 has_arrived = threading.Event()
 
 
@@ -31,8 +31,8 @@ def echo(request):
 
 
 async def async_echo(request):
-    answer = await sync_to_async(use_database)()
-    words = [request.method, request.body.decode(), visitor.get(), answer]
+    result = await sync_to_async(use_database)()
+    words = [request.method, request.body.decode(), visitor.get(), result]
     return HttpResponse(" ".join(words))
 
 
@@ -75,35 +75,35 @@ async def async_stream(request):
 
 
 def stream_on(request):
-    """Stream more than any connection holds."""
+    """Stream more than the buffers of a connection hold."""
 
     def parts():
         try:
             yield from itertools.repeat(b"on and " * 10_000, 10_000)
         finally:
-            last_words.append("the stream was closed")
+            closing_messages.append("the stream was closed")
 
     return StreamingHttpResponse(parts())
 
 
 async def async_stream_on(request):
-    """Stream a part, and wait for ever with the next."""
+    """Stream one part, then wait forever."""
 
     async def parts():
         try:
             yield b"on and "
             await asyncio.Event().wait()
         finally:
-            last_words.append("the stream was closed")
+            closing_messages.append("the stream was closed")
 
     return StreamingHttpResponse(parts())
 
 
 async def async_wait(request):
-    """Wait for ever, from when ``has_arrived`` tells."""
+    """Set ``has_arrived``, then wait forever."""
     has_arrived.set()
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
-        last_words.append("the view was cancelled")
+        closing_messages.append("the view was cancelled")
         raise

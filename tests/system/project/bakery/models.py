@@ -8,7 +8,7 @@ from .signals import baked, sold
 
 @receiver(class_prepared)
 def on_class(sender, **kwargs):
-    # Migrations make classes too, in the order of sets.
+    # Migrations create classes too, in the order of sets.
     if sender.__module__ != "__fake__":
         diary.write("there is a class", sender._meta.label)
 

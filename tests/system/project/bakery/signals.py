@@ -1,4 +1,4 @@
-"""The bakery's own signals, one of a class of its own."""
+"""The bakery's signals, one of them of a subclass."""
 
 from django.dispatch import Signal, receiver
 

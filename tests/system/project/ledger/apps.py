@@ -15,7 +15,7 @@ class LedgerConfig(AppConfig):
         diary.write("ledger is ready")
         pre_save.connect(receivers.from_ready, sender="bakery.Loaf")
         pre_save.connect(receivers.from_ready, sender="bakery.Loaf")
-        # As a method, it lives as long as this configuration does.
+        # A bound method lives as long as this configuration.
         pre_save.connect(self.count)
         post_migrate.connect(self.migrated, sender=self)
 
@@ -24,7 +24,7 @@ class LedgerConfig(AppConfig):
 
         pre_init.connect(lost)
         del lost
-        gc.collect()  # Where references aren't counted.
+        gc.collect()  # PyPy doesn't count references.
 
     def count(self, sender, **kwargs):
         diary.write("ledger counts a", sender.__name__)

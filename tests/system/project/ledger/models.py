@@ -13,6 +13,6 @@ def on_bread(instance, **kwargs):
     diary.write("ledger has page", page.pk)
 
 
-# Its sender isn't loaded yet.
+# The sender isn't loaded yet.
 post_save.connect(on_bread, sender="bakery.Loaf", dispatch_uid="ledger")
 post_delete.connect(on_bread, sender="bakery.NoSuchModel")

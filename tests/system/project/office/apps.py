@@ -12,7 +12,7 @@ class OfficeConfig(AppConfig):
         from ..bakery.signals import praise, sold
 
         diary.write("office is ready", sold.disconnect(praise), sold.receivers)
-        # Some projects order receivers by hand.
+        # Some projects reorder receivers by hand.
         post_save.receivers.reverse()
         with post_save.lock:
             post_save.sender_receivers_cache.clear()
