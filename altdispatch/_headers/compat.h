@@ -43,6 +43,18 @@ referent(PyObject *reference)
 #endif
 }
 
+/* Return whether `reference` is a weak reference to an object. */
+static inline int
+is_reference_to(PyObject *reference, PyObject *object)
+{
+    if (!PyWeakref_CheckRefExact(reference)) {
+        return 0;
+    }
+    PyObject *found = referent(reference);
+    Py_XDECREF(found);
+    return found == object;
+}
+
 /* Return a new reference to an item of a dict; NULL, without an error, if there is
  * none; or NULL with an error. */
 static inline PyObject *

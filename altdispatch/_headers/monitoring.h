@@ -15,14 +15,6 @@ get_numbers(PyObject *view)
     return PyMemoryView_GET_BUFFER(view)->buf;
 }
 
-static inline int
-refers_to(PyObject *reference, PyObject *object)
-{
-    PyObject *found = referent(reference);
-    Py_XDECREF(found);
-    return found == object;
-}
-
 /* Times the calls of a send. A call begins when the one before it ended, so the clock
  * is read once a call, unless something else took time in between. */
 typedef struct {
@@ -42,8 +34,8 @@ find_counts(module_state *state, PyObject *signal, PyObject *receiver, stopwatch
         &state->owned.rows[(hash * 0x9E3779B97F4A7C15) >> 53 & (ROWS - 4)];
     PyObject **entry = first;
     for (; entry < first + 4 && *entry != NULL; entry++) {
-        if (refers_to(PyTuple_GET_ITEM(*entry, 0), signal)
-            && refers_to(PyTuple_GET_ITEM(*entry, 1), known)) {
+        if (is_reference_to(PyTuple_GET_ITEM(*entry, 0), signal)
+            && is_reference_to(PyTuple_GET_ITEM(*entry, 1), known)) {
             return Py_NewRef(PyTuple_GET_ITEM(*entry, 2));
         }
     }

@@ -42,6 +42,50 @@ def test_receivers_are_called_in_the_order_of_connecting(assert_same, caching):
     assert assert_same(scenario)[:11] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 3, 6]
 
 
+def test_many_senders_whose_cache_changes(assert_same):
+    """Compiled code remembers places in the cache, which a program can reorder."""
+
+    def scenario(Signal):
+        signal = Signal(use_caching=True)
+        senders = [type(f"Sender{number}", (), {}) for number in range(40)]
+        receivers = [lambda number=number, **kwargs: number for number in range(40)]
+        for sender, receiver in zip(senders, receivers, strict=True):
+            signal.connect(receiver, sender=sender)
+
+        def send_to_all():
+            # Often enough that each place is looked for again.
+            for _ in range(15):
+                seen.append(
+                    [
+                        (response, signal.has_listeners(sender))
+                        for sender in senders
+                        for _, response in signal.send(sender)
+                    ]
+                )
+
+        seen: list[object] = []
+        send_to_all()
+        senders.reverse()
+        signal.sender_receivers_cache.clear()
+        send_to_all()
+        for sender in senders[::3]:
+            del signal.sender_receivers_cache[sender]
+        send_to_all()
+        # New senders may get the addresses of the old ones.
+        del senders[::2], sender
+        gc.collect()
+        senders += [type(f"New{number}", (), {}) for number in range(20)]
+        send_to_all()
+        cache = signal.sender_receivers_cache
+        cache[senders[0]], cache[senders[1]] = cache[senders[1]], cache[senders[0]]
+        send_to_all()
+        return seen
+
+    seen = assert_same(scenario)
+    assert seen[0] == [(number, True) for number in range(40)]
+    assert seen[-1] != seen[-16]
+
+
 def test_argument_order(assert_same, caching):
     def scenario(Signal):
         signal = Signal(use_caching=caching)
