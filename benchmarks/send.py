@@ -87,14 +87,14 @@ def time_send_robust(signal: Signal) -> Timer:
     return time
 
 
-def time_has_listeners(signal: Signal) -> Timer:
-    """Return a timer of ``has_listeners`` for Book."""
+def time_has_listeners(signal: Signal, sender: object = Book) -> Timer:
+    """Return a timer of ``has_listeners`` for a sender."""
 
     def time(loops: int) -> float:
         passes = range(loops)
         start = perf_counter()
         for _ in passes:
-            signal.has_listeners(Book)
+            signal.has_listeners(sender)
         return perf_counter() - start
 
     return time

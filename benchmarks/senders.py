@@ -8,7 +8,7 @@ from types import ModuleType
 from django.dispatch import Signal
 
 from benchmarks.rows import Body, Row
-from benchmarks.send import answers, functions
+from benchmarks.send import answers, functions, time_has_listeners
 from benchmarks.send_one import time_plain, time_send
 
 TITLE = "Senders that aren't plain classes"
@@ -47,10 +47,26 @@ def sending(caching: bool, make_sender: Callable[[], object]) -> Iterator[Body]:
     yield Body(time_send(signal, sender), answer, time_plain(signal, receivers, sender))
 
 
+@contextmanager
+def calling_has_listeners(
+    caching: bool, make_sender: Callable[[], object]
+) -> Iterator[Body]:
+    """Call ``has_listeners()`` for a sender with three receivers."""
+    signal = Signal(use_caching=caching)
+    sender = make_sender()
+    receivers = functions(3)
+    for receiver in receivers:
+        signal.connect(receiver, sender=sender)
+    yield Body(
+        time_has_listeners(signal, sender), lambda: str(signal.has_listeners(sender))
+    )
+
+
 ROWS = [
-    Row(f"send, {kind}, 3 receivers, {what}", partial(sending, caching, make_sender))
+    Row(f"{method}, {kind}, 3 receivers, {what}", partial(prepare, caching, make))
+    for method, prepare in (("send", sending), ("has_listeners", calling_has_listeners))
     for kind, caching in (("caching", True), ("not caching", False))
-    for what, make_sender in (
+    for what, make in (
         ("the sender has an __eq__", partial(WithEquality, 1)),
         ("the sender is a module", make_module),
     )

@@ -146,7 +146,7 @@ add_living(module_state *state, PyObject *items, Py_ssize_t begin,
     return result;
 }
 
-/* Find the receivers of a sender from its cached routes. */
+/* Find the receivers of routes. */
 static lookup_result
 resolve(module_state *state, PyObject *routes, living_receivers *living)
 {
@@ -240,6 +240,42 @@ scan(module_state *state, PyObject *entries, PyObject *sender)
     return routes;
 }
 
+/* Have Python resolve the routes that were cached for a sender. */
+static lookup_result
+resolve_in_python(module_state *state, PyObject *routes, living_receivers *living)
+{
+    clear_living(living);
+    PyObject *found = PyObject_CallOneArg(state->owned.resolve, routes);
+    if (found == NULL) {
+        return FAILED;
+    }
+    lookup_result result = NOBODY;
+    for (int i = 0; i < 2; i++) {
+        PyObject *list = PyTuple_GET_ITEM(found, i);
+        if (PyList_GET_SIZE(list) != 0) {
+            result = FOUND;
+        }
+        if (living->purpose == LIVE_RECEIVERS) {
+            living->lists[i] = Py_NewRef(list);
+        }
+    }
+    Py_DECREF(found);
+    return result;
+}
+
+/* Find the receivers of a sender from its cached routes. A send that needs Python is
+ * left to it. Otherwise the look-up has to go on: a sender with its own hash can count
+ * them. */
+static lookup_result
+resolve_cached(module_state *state, PyObject *routes, living_receivers *living)
+{
+    lookup_result result =
+        PyList_CheckExact(routes) ? resolve(state, routes, living) : UNKNOWN;
+    return result == UNKNOWN && living->purpose != SEND
+               ? resolve_in_python(state, routes, living)
+               : result;
+}
+
 /* Return whether the entries of a signal can be scanned here for a sender: by the id of
  * the sender, and without the lock that Django's code acquires. */
 static inline int
@@ -316,7 +352,7 @@ find_and_cache(module_state *state, PyObject *self, signal_attributes *signal,
     }
     Py_XDECREF(done);
     if (result == FOUND) {
-        result = resolve(state, routes, living);
+        result = resolve_cached(state, routes, living);
     }
     Py_XDECREF(routes);
     return result;
@@ -383,11 +419,18 @@ read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **fo
     return result != FOUND && PyErr_Occurred() ? FAILED : result;
 }
 
-/* Find the receivers of a sender of a signal that caches. */
+/* Find the receivers of a sender of a signal that caches. The code of a sender with its
+ * own hash can count the look-ups. So if Python has to look it up, it must do that
+ * before this does; after that, it may only resolve the routes. */
 static lookup_result
 find_cached(module_state *state, PyObject *self, signal_attributes *signal,
             PyObject *sender, living_receivers *living)
 {
+    /* If it may be for Python to find the receivers, a sender that can count its
+     * look-ups mustn't be looked up here. */
+    if (!has_plain_hash(sender) && !can_scan(state, signal, sender)) {
+        return UNKNOWN;
+    }
     PyObject *found;
     lookup_result result = read_cache(state, signal->cache, sender, &found);
     if (result == NOBODY) {
@@ -398,7 +441,7 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
             result = NOBODY;
         }
         else {
-            result = PyList_CheckExact(found) ? resolve(state, found, living) : UNKNOWN;
+            result = resolve_cached(state, found, living);
         }
         Py_DECREF(found);
     }
@@ -433,8 +476,7 @@ must_call_method(type_kind kind, const signal_attributes *signal, PyObject *send
                  lookup_purpose purpose)
 {
     return kind == REPLACED_LOOKUP || signal->has_own_lookup
-           || (!has_plain_hash(sender)
-               && (purpose == SEND || signal->use_caching == Py_True));
+           || (purpose == SEND && !has_plain_hash(sender));
 }
 
 /* Find the receivers of a sender of a signal. */
@@ -468,9 +510,7 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
         result = UNKNOWN;
     }
     else if (attributes.use_caching == Py_True) {
-        result = has_plain_hash(sender)
-                     ? find_cached(state, signal, &attributes, sender, living)
-                     : UNKNOWN;
+        result = find_cached(state, signal, &attributes, sender, living);
     }
     else if (attributes.use_caching == Py_False) {
         result = find_uncached(state, &attributes, sender, living);

@@ -86,6 +86,7 @@ typedef struct {
     _(own_live_receivers, DISPATCHER, "OWN_LIVE_RECEIVERS")                            \
     _(own_clear_dead_receivers, DISPATCHER, "OWN_CLEAR_DEAD_RECEIVERS")                \
     _(make_coroutines, DISPATCHER, "make_coroutines")                                  \
+    _(resolve, "altdispatch.receivers", "resolve")                                     \
     _(receivers_type, "altdispatch.receivers", "Receivers")                            \
     _(entry_length, "altdispatch.releases", "ENTRY_LENGTH")                            \
     _(task_type, "altdispatch.together", "Task")                                       \

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+import weakref
+from unittest import mock
 
 import pytest
 
@@ -176,6 +178,56 @@ def test_sender_that_changes_the_signal_during_a_lookup(
             if isinstance(found, list):
                 found = [response for _, response in found]
             seen.append((found, len(armed)))
+        return seen
+
+    assert_same(scenario)
+
+
+class Reference(weakref.ref):
+    def __call__(self, **kwargs):
+        return super().__call__()
+
+
+RECEIVERS = {
+    "function": lambda: lambda **kwargs: "function",
+    "method": lambda: Receiver().method,
+    "mock": lambda: mock.Mock(return_value="mock"),
+    "proxy": lambda: weakref.proxy(KEPT),
+    "subclass of a reference": lambda: Reference(KEPT),
+}
+KEPT = Receiver()
+
+
+@CACHING
+@pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners", "lookup"])
+@pytest.mark.parametrize("make", RECEIVERS.values(), ids=RECEIVERS)
+def test_number_of_times_that_a_sender_is_hashed(assert_same, caching, how, make):
+    def scenario(Signal):
+        class Counting:
+            def __hash__(self):
+                calls.append("hash")
+                return 1
+
+            def __eq__(self, other):
+                calls.append("eq")
+                return self is other
+
+        calls = []
+        sender = Counting()
+        signal = Signal(use_caching=caching)
+        signal.connect(make(), weak=False)
+        seen = []
+        for number in range(6):
+            if number == 3:
+                signal.sender_receivers_cache.clear()
+            if how == "lookup":
+                found = [len(each) for each in signal._live_receivers(sender)]
+            elif how == "has_listeners":
+                found = signal.has_listeners(sender)
+            else:
+                found = len(getattr(signal, how)(sender))
+            seen.append((found, calls.copy()))
+            calls.clear()
         return seen
 
     assert_same(scenario)
