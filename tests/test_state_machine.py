@@ -262,8 +262,8 @@ class Machine(RuleBasedStateMachine):
         self.logger = logging.getLogger("django.dispatch")
         self.logger.addHandler(self.handler)
         self.logger.propagate = False
-        # Collections then look only at what this run makes. Nothing is collected before:
-        # where all tests are imported, that would take most of the time of a run.
+        # Collections then look only at what this run makes. None comes before: with all
+        # tests imported, it would take most of a run's time.
         if hasattr(gc, "freeze"):  # Not on PyPy.
             gc.freeze()
         gc.disable()
