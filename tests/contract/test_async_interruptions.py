@@ -152,25 +152,39 @@ def test_handlers_that_raise(
         if kind != "SIGINT":
             signal.signal(signal.SIGINT, handle)
 
-        finished = threading.Event()
+        started, struck, finished = (threading.Event() for _ in range(3))
 
         def strike():
-            time.sleep(0.1)
+            started.wait()
+            time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGINT)
+            struck.set()
+
+        # The receiver outlasts the strike by this many seconds.
+        rest = 0.1
 
         def work():
-            until = time.monotonic() + 0.3
+            while not struck.is_set():
+                sum(range(1000))
+            until = time.monotonic() + rest
             while time.monotonic() < until:
                 sum(range(1000))
 
+        def sleep():
+            struck.wait()
+            time.sleep(rest)
+
         async def receiver(**kwargs):
+            started.set()
             try:
                 if does == "sleeps":
-                    await asyncio.sleep(0.3)
+                    while not struck.is_set():
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(rest)
                 elif does == "computes":
                     work()
                 elif does == "calls":
-                    await asyncio.to_thread(time.sleep, 0.3)
+                    await asyncio.to_thread(sleep)
                 else:
                     await sync_to_async(work)()
                 return "answer"
@@ -182,7 +196,8 @@ def test_handlers_that_raise(
 
         made = signal_for(receiver)
         for _ in range(2):
-            finished.clear()
+            for event in (started, struck, finished):
+                event.clear()
             threading.Thread(target=strike).start()
             try:
                 say(answers(getattr(made, how)(Sender)))
