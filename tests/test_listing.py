@@ -19,6 +19,7 @@ from django.core.management import CommandError, call_command
 from django.dispatch import Signal
 from django.utils.functional import SimpleLazyObject
 
+from altdispatch import naming
 from altdispatch.listing import list_repeated, list_signals
 from altdispatch.naming import dotted, name_patch, name_signals
 from altdispatch.releases import WATCHES_SENDERS
@@ -62,6 +63,15 @@ def listed(name):
     return found
 
 
+parse_once = functools.cache(naming._imported)
+
+
+@pytest.fixture(autouse=True)
+def modules_are_parsed_once(monkeypatch):
+    """Parse each module once, not in each test: together they take half a second."""
+    monkeypatch.setattr(naming, "_imported", parse_once)
+
+
 @pytest.fixture
 def connect():
     """Connect to ``announced``, for the time of the test."""
@@ -94,6 +104,8 @@ def test_names():
 @pytest.fixture
 def add_module(monkeypatch):
     """Make a module with these variables that is imported until the test ends."""
+    # Each test has other modules of these names.
+    monkeypatch.setattr(naming, "_imported", parse_once.__wrapped__)
 
     def add(name, source="", **variables):
         module = ModuleType(name)

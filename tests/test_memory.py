@@ -321,14 +321,14 @@ def size(make):
     return size
 
 def with_one_receiver(Signal, caching):
-    signals = [Signal(use_caching=caching) for _ in range(3000)]
+    signals = [Signal(use_caching=caching) for _ in range(750)]
     for signal in signals:
         signal.connect(receive, sender=Sender)
         for _ in range(3):
             signal.send(sender=Sender)
     return signals
 
-senders = [type("Sender", (), {}) for _ in range(3000)]
+senders = [type("Sender", (), {}) for _ in range(750)]
 
 def with_many_receivers(Signal, caching):
     signal = Signal(use_caching=caching)

@@ -6,7 +6,9 @@ runs in a process of its own, on stock Django and on ours, and says what it has 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -52,9 +54,26 @@ PRELUDE = """
 """
 
 
+Outcome = tuple[str, str, int]
+
+
+@pytest.fixture(scope="session")
+def stock_outcomes(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of what programs did on stock Django, which all workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder if worker_id == "master" else folder.parent) / "stock-outcomes"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture
-def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
-    """Run a program on stock Django and on ours; assert that both say the same."""
+def run_alike(
+    implementation: str, tmp_path: Path, stock_outcomes: Path
+) -> Callable[..., str]:
+    """Run a program on stock Django and on ours; assert that both say the same.
+
+    On stock Django it runs once for all implementations.
+    """
 
     def run(
         program: str, *options: str, before: str = "", exits_in_order: bool = True
@@ -66,7 +85,7 @@ def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
             + textwrap.dedent(program)
         )
 
-        def outcome(which: str) -> tuple[str, str, int]:
+        def outcome(which: str) -> Outcome:
             process = subprocess.run(
                 [sys.executable, *options, str(script), which],
                 capture_output=True,
@@ -93,7 +112,18 @@ def run_alike(implementation: str, tmp_path: Path) -> Callable[..., str]:
                 errors = sorted({*errors})
             return process.stdout, "\n".join(errors), process.returncode
 
-        expected = outcome("stock")
+        def stock_outcome() -> Outcome:
+            what = repr((script.read_text(), options, exits_in_order))
+            path = stock_outcomes / hashlib.sha256(what.encode()).hexdigest()
+            if not path.exists():
+                # Renamed, as another worker may read it while it is written.
+                written = tmp_path / path.name
+                written.write_text(json.dumps(outcome("stock")))
+                written.replace(path)
+            stdout, stderr, code = json.loads(path.read_text())
+            return stdout, stderr, code
+
+        expected = stock_outcome()
         assert outcome(implementation) == expected
         return expected[0]
 
@@ -122,25 +152,39 @@ def test_handlers_that_raise(
         if kind != "SIGINT":
             signal.signal(signal.SIGINT, handle)
 
-        finished = threading.Event()
+        started, struck, finished = (threading.Event() for _ in range(3))
 
         def strike():
-            time.sleep(0.1)
+            started.wait()
+            time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGINT)
+            struck.set()
+
+        # The receiver outlasts the strike by this many seconds.
+        rest = 0.1
 
         def work():
-            until = time.monotonic() + 0.3
+            while not struck.is_set():
+                sum(range(1000))
+            until = time.monotonic() + rest
             while time.monotonic() < until:
                 sum(range(1000))
 
+        def sleep():
+            struck.wait()
+            time.sleep(rest)
+
         async def receiver(**kwargs):
+            started.set()
             try:
                 if does == "sleeps":
-                    await asyncio.sleep(0.3)
+                    while not struck.is_set():
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(rest)
                 elif does == "computes":
                     work()
                 elif does == "calls":
-                    await asyncio.to_thread(time.sleep, 0.3)
+                    await asyncio.to_thread(sleep)
                 else:
                     await sync_to_async(work)()
                 return "answer"
@@ -152,7 +196,8 @@ def test_handlers_that_raise(
 
         made = signal_for(receiver)
         for _ in range(2):
-            finished.clear()
+            for event in (started, struck, finished):
+                event.clear()
             threading.Thread(target=strike).start()
             try:
                 say(answers(getattr(made, how)(Sender)))

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
+from ..conftest import frozen_heap
 from ..implementations import IMPLEMENTATIONS
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
@@ -582,4 +583,5 @@ def test_programs(
             result[1].sort(key=lambda note: note[0])
         assert result == expected
 
-    run()
+    with frozen_heap():
+        run()

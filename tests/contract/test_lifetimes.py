@@ -217,7 +217,10 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
 
 @pytest.mark.monitored(False)  # tests/test_monitoring.py has its own.
 def test_million_short_lived_senders_leave_nothing(Signal, caching):
-    """Of ours alone: what stock does is not to be exceeded, and that is nothing."""
+    """Of ours alone: what stock does is not to be exceeded, and that is nothing.
+
+    Signals that don't cache keep nothing of a sender: they get a tenth as many.
+    """
     signal = Signal(use_caching=caching)
     receivers = [make_function() for _ in range(3)]
     signal.connect(receivers[0])
@@ -232,7 +235,7 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
     for _ in range(100):
         signal.send(Holder())
     before = count()
-    for _ in range(1_000_000):
+    for _ in range(1_000_000 if caching else 100_000):
         signal.send(Holder())
     after = count()
     assert after[1] == before[1]
@@ -243,14 +246,17 @@ def test_million_short_lived_senders_leave_nothing(Signal, caching):
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="lists stay plain without counts"
 )
-def test_million_connections_leave_nothing(Signal, caching):
-    """Neither do receivers that come and go, though many never leave."""
+def test_receivers_that_come_and_go_leave_nothing(Signal, caching):
+    """Though a hundred others stay.
+
+    What the index remembers of those that went is cleared every 300 of them.
+    """
     signal = Signal(use_caching=caching)
     stay = [make_function() for _ in range(100)]
     for stays in stay:
         signal.connect(stays)
     goes = make_function()
-    for _ in range(50_000):
+    for _ in range(10_000):
         signal.connect(goes, sender=Sender)
         signal.send(Sender)
         signal.disconnect(goes, sender=Sender)
