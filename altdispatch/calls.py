@@ -164,7 +164,9 @@ def report(
         copy_context().run(_tell, call)
     finally:
         for part, value in zip(_PARTS, parts, strict=False):
-            part.__set__(error, value)
+            # On PyPy, a context that was set stays when the error is raised again.
+            if part.__get__(error) is not value:
+                part.__set__(error, value)
 
 
 def _tell(call: Call) -> None:
