@@ -9,7 +9,13 @@ from typing import Any
 from django.dispatch import Signal
 
 from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS
-from .naming import find_subclasses, read_class, read_instance, read_mro
+from .naming import (
+    find_importable_signals,
+    find_subclasses,
+    read_class,
+    read_instance,
+    read_mro,
+)
 
 # The methods of the look-up, and the functions that aren't patches of them.
 _UNPATCHED: dict[str, dict[int, Any]] = {
@@ -19,9 +25,17 @@ _UNPATCHED: dict[str, dict[int, Any]] = {
 
 
 def find_signals() -> list[Signal]:
-    """Return every instance of Django's ``Signal``, and of its subclasses."""
-    # Not isinstance(), which would evaluate lazy objects.
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), Signal)]
+    """Return every instance of Django's ``Signal``, and of its subclasses.
+
+    After a ``gc.freeze()``, as servers call before they fork, it finds only those that
+    can be imported or were created later.
+    """
+    found = {id(signal): signal for signal in find_importable_signals()}
+    for thing in gc.get_objects():
+        # Not isinstance(), which would evaluate lazy objects.
+        if issubclass(type(thing), Signal):
+            found[id(thing)] = thing
+    return [*found.values()]
 
 
 def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:

@@ -24,6 +24,8 @@ from altdispatch.listing import list_repeated, list_signals
 from altdispatch.naming import dotted, name_patch, name_signals
 from altdispatch.releases import WATCHES_SENDERS
 
+from .conftest import frozen_heap
+
 # Named in this module, and so found in it.
 announced = Signal()
 unheard = Signal(use_caching=True)
@@ -122,6 +124,13 @@ def add_module(monkeypatch):
 
 def name_of(signal):
     return name_signals([signal])[id(signal)]
+
+
+def test_signals_that_a_program_has_frozen():
+    """Servers call ``gc.freeze()`` before they fork."""
+    with frozen_heap():
+        names = {one.name for one in list_signals()}
+    assert {NAME, f"{__name__}.Holder.signal"} < names
 
 
 def test_name_in_the_module_that_has_not_imported_it(add_module):
