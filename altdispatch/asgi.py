@@ -55,8 +55,14 @@ _NAMES_USED = {
     "reset_queries": {"connections", "all", "queries_log", "clear"},
     "close_old_connections": {"connections", "all", "close_if_unusable_or_obsolete"},
 }
-# The code that was found for each, in case a program replaces it.
+# The code of each, in case a program replaces it.
 _codes: dict[str, CodeType] = {}
+
+
+def note_codes() -> None:
+    """Take the code that the receivers have now for Django's own."""
+    for name in _NAMES_USED:
+        _is_djangos_own(getattr(sys.modules.get("django.db"), name, None))
 
 
 def are_djangos_own(receivers: Any) -> bool:

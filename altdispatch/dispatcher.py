@@ -336,22 +336,7 @@ class Signal(django.dispatch.Signal):
             if routes is NO_RECEIVERS:
                 return [], []
         if routes is None:
-            with self.lock:
-                self._clear_dead_receivers()
-                sender_key = stock._make_id(sender)
-                if self.use_caching:
-                    routes = routing.find_routes(self, sender_key)
-                    self.sender_receivers_cache[sender] = routes or NO_RECEIVERS
-                elif (
-                    type(self.receivers) is list
-                    and len(self.receivers) <= routing.MOST_SCANNED
-                ):
-                    entries = self.receivers.copy()
-                else:
-                    routes = routing.find_routes(self, sender_key)
-            if routes is None:
-                # Without the lock: what receivers are may be asked in their own code.
-                return routing.resolve_entries(entries, sender_key)
+            return find_with_lock(self, sender)
         return routing.resolve(routes)
 
     # The receivers that are gone are dropped by the next use of the signal. Not
@@ -374,6 +359,30 @@ OWN_LIVE_RECEIVERS = {id(Signal._live_receivers): Signal._live_receivers}
 OWN_CLEAR_DEAD_RECEIVERS = {
     id(Signal._clear_dead_receivers): Signal._clear_dead_receivers
 }
+
+
+def find_with_lock(
+    signal: Signal, sender: Any
+) -> tuple[list[Receiver], list[Receiver]]:
+    """Do the rest of ``_live_receivers()`` for a sender that isn't in the cache."""
+    routes = None
+    with signal.lock:
+        signal._clear_dead_receivers()
+        sender_key = stock._make_id(sender)
+        if signal.use_caching:
+            routes = routing.find_routes(signal, sender_key)
+            signal.sender_receivers_cache[sender] = routes or NO_RECEIVERS
+        elif (
+            type(signal.receivers) is list
+            and len(signal.receivers) <= routing.MOST_SCANNED
+        ):
+            entries = signal.receivers.copy()
+        else:
+            routes = routing.find_routes(signal, sender_key)
+    # Without the lock: what receivers are may be asked in their own code.
+    if routes is None:
+        return routing.resolve_entries(entries, sender_key)
+    return routing.resolve(routes)
 
 
 def watch(

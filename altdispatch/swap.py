@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import django
 import django.dispatch.dispatcher as stock
 
-from . import dispatcher, implementations
+from . import asgi, dispatcher, implementations
 from .implementations import graft
 from .naming import (
     dotted,
@@ -142,6 +142,7 @@ def install(force: bool = False) -> bool:
         for name, (_, method) in swapped.items():
             setattr(stock.Signal, name, method)
         _add_compiled_entries()
+        asgi.note_codes()
         return True
 
 

@@ -248,6 +248,45 @@ def test_a_reload_uses_python(run_python):
 
 
 @compiled
+@pytest.mark.parametrize("method", ["has_listeners", "_live_receivers", "send"])
+def test_hash_that_releases_the_module(run_python, method):
+    output = run_python(
+        f"""
+        import gc, sys, weakref
+        import altdispatch
+
+        Signal = altdispatch.Signal
+        signal = Signal(use_caching=True)
+        signal.connect(lambda **kwargs: 1, weak=False)
+        call = Signal.{method}
+        modules = [name for name in sys.modules if name.startswith("altdispatch")]
+        module = weakref.ref(sys.modules["altdispatch._speedups"])
+        del altdispatch, Signal
+
+        class Releasing:
+            def __hash__(self):
+                while modules:
+                    name = modules.pop()
+                    variables = vars(sys.modules.pop(name))
+                    if name != "altdispatch._speedups":
+                        variables.clear()
+                gc.collect()
+                # Use the memory again.
+                [bytearray(60_000) for _ in range(50)]
+                return 1
+
+        try:
+            call(signal, Releasing())
+        except Exception as error:
+            print(type(error).__name__)
+        gc.collect()
+        print(module() is None)
+        """
+    )
+    assert output.endswith("True\n")
+
+
+@compiled
 def test_signals_that_outlive_the_module_use_python(run_python):
     output = run_python(
         """

@@ -872,6 +872,31 @@ def test_time_that_a_receiver_freezes(signal, is_async):
     assert (stats.calls, stats.total < 60) == (3, True)
 
 
+def test_time_between_receivers_while_monitoring_is_off(signal):
+    """It is none of the receiver's that is called after it was turned on again."""
+
+    def turn_off(nested=False, **kwargs):
+        if not nested:
+            monitoring.disable()
+
+    def turn_on(nested=False, **kwargs):
+        if not nested:
+            time.sleep(0.2)
+            monitoring.enable()
+            signal.send(Sender, nested=True)
+
+    def last(**kwargs):
+        pass
+
+    for each in (turn_off, turn_on, last):
+        signal.connect(each)
+    monitoring.enable()
+    signal.send(Sender)
+    counts = {each.name.split(".")[-1]: each for each in stats_of(signal).receivers}
+    assert counts["last"].calls == 2
+    assert counts["last"].longest < 0.1
+
+
 def test_greenlets_that_can_not_be_hashed(signal):
     greenlet = pytest.importorskip("greenlet")
 

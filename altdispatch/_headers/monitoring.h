@@ -171,6 +171,7 @@ call_watched(module_state *state, PyObject *receiver, PyObject *const *arguments
 {
     /* An earlier receiver may have turned monitoring off. */
     if (state->owned.find_counts == NULL) {
+        timer->now = 0;
         return call_vector(receiver, arguments, flagged_count, names);
     }
     PyObject *counts = find_counts(state, arguments[0], receiver, timer);

@@ -5,6 +5,7 @@
 #define ALTDISPATCH_RECEIVERS_H
 
 #include "guard.h"
+#include "stack.h"
 #include "state.h"
 
 /* The longest list that is scanned here. Longer lists have an index in Python, which is
@@ -240,12 +241,14 @@ scan(module_state *state, PyObject *entries, PyObject *sender)
     return routes;
 }
 
-/* Have Python resolve the routes that were cached for a sender. */
+/* Have a Python function find the receivers. It gets one argument, or two unless the
+ * second is NULL, and returns two lists. */
 static lookup_result
-resolve_in_python(module_state *state, PyObject *routes, living_receivers *living)
+find_in_python(PyObject *function, PyObject *first, PyObject *second,
+               living_receivers *living)
 {
     clear_living(living);
-    PyObject *found = PyObject_CallOneArg(state->owned.resolve, routes);
+    PyObject *found = PyObject_CallFunctionObjArgs(function, first, second, NULL);
     if (found == NULL) {
         return FAILED;
     }
@@ -261,19 +264,6 @@ resolve_in_python(module_state *state, PyObject *routes, living_receivers *livin
     }
     Py_DECREF(found);
     return result;
-}
-
-/* Find the receivers of a sender from its cached routes. A send that needs Python is
- * left to it. Otherwise the look-up has to go on: a sender with its own hash can count
- * them. */
-static lookup_result
-resolve_cached(module_state *state, PyObject *routes, living_receivers *living)
-{
-    lookup_result result =
-        PyList_CheckExact(routes) ? resolve(state, routes, living) : UNKNOWN;
-    return result == UNKNOWN && living->purpose != SEND
-               ? resolve_in_python(state, routes, living)
-               : result;
 }
 
 /* Return whether the entries of a signal can be scanned here for a sender: by the id of
@@ -352,10 +342,20 @@ find_and_cache(module_state *state, PyObject *self, signal_attributes *signal,
     }
     Py_XDECREF(done);
     if (result == FOUND) {
-        result = resolve_cached(state, routes, living);
+        result = resolve(state, routes, living);
     }
     Py_XDECREF(routes);
     return result;
+}
+
+/* Return whether a key has the hash of a sender. The key keeps the hash that it had in
+ * the dict; the sender may have got another class since. */
+static inline int
+has_hash_of(PyObject *key, PyObject *sender)
+{
+    int is_same = PyObject_Hash(key) == PyObject_Hash(sender);
+    PyErr_Clear();
+    return is_same;
 }
 
 /* Return the key that the dict of a signal's cache has for a sender, a new reference;
@@ -373,7 +373,7 @@ find_key(module_state *state, PyObject *data, PyObject *sender)
     PyObject *key;
     Py_ssize_t next = hint->place;
     if (PyDict_Next(data, &next, &key, NULL) && is_reference_to(key, sender)) {
-        return Py_NewRef(key);
+        return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
     }
     if (++hint->misses * 4 < PyDict_GET_SIZE(data)) {
         return NULL;
@@ -386,7 +386,7 @@ find_key(module_state *state, PyObject *data, PyObject *sender)
             return NULL;
         }
     } while (!is_reference_to(key, sender));
-    return Py_NewRef(key);
+    return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
 }
 
 /* Find the item of a sender in a signal's cache. If the result is FOUND, `*found` is a
@@ -419,29 +419,31 @@ read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **fo
     return result != FOUND && PyErr_Occurred() ? FAILED : result;
 }
 
-/* Find the receivers of a sender of a signal that caches. The code of a sender with its
- * own hash can count the look-ups. So if Python has to look it up, it must do that
- * before this does; after that, it may only resolve the routes. */
+/* Find the receivers of a sender of a signal that caches. A sender with its own hash
+ * can count its look-ups. So after one, Python does the rest if it has to, but doesn't
+ * begin again. */
 static lookup_result
 find_cached(module_state *state, PyObject *self, signal_attributes *signal,
             PyObject *sender, living_receivers *living)
 {
-    /* If it may be for Python to find the receivers, a sender that can count its
-     * look-ups mustn't be looked up here. */
-    if (!has_plain_hash(sender) && !can_scan(state, signal, sender)) {
-        return UNKNOWN;
-    }
-    PyObject *found;
+    PyObject *found = NULL;
     lookup_result result = read_cache(state, signal->cache, sender, &found);
-    if (result == NOBODY) {
-        return find_and_cache(state, self, signal, sender, living);
+    int is_plain = has_plain_hash(sender);
+    if (result == NOBODY || found == Py_None) {
+        Py_XDECREF(found);
+        return is_plain
+                   ? find_and_cache(state, self, signal, sender, living)
+                   : find_in_python(state->owned.find_with_lock, self, sender, living);
     }
     if (result == FOUND) {
         if (found == state->owned.no_receivers) {
             result = NOBODY;
         }
         else {
-            result = resolve_cached(state, found, living);
+            result = PyList_CheckExact(found) ? resolve(state, found, living) : UNKNOWN;
+            if (result == UNKNOWN && !is_plain) {
+                result = find_in_python(state->owned.resolve, found, NULL, living);
+            }
         }
         Py_DECREF(found);
     }
@@ -479,6 +481,28 @@ must_call_method(type_kind kind, const signal_attributes *signal, PyObject *send
            || (purpose == SEND && !has_plain_hash(sender));
 }
 
+/* Find the receivers of a sender of a signal whose receivers are a list. */
+static inline lookup_result
+look_up(module_state *state, PyObject *signal, signal_attributes *attributes,
+        type_kind kind, PyObject *sender, living_receivers *living)
+{
+    if (living->purpose != LIVE_RECEIVERS
+        && must_call_method(kind, attributes, sender, living->purpose)) {
+        return living->purpose == SEND ? check_cache(state, attributes, sender)
+                                       : CALL_METHOD;
+    }
+    if (attributes->dead_receivers != Py_False) {
+        return UNKNOWN;
+    }
+    if (attributes->use_caching == Py_True) {
+        return find_cached(state, signal, attributes, sender, living);
+    }
+    if (attributes->use_caching == Py_False) {
+        return find_uncached(state, attributes, sender, living);
+    }
+    return UNKNOWN;
+}
+
 /* Find the receivers of a sender of a signal. */
 static lookup_result
 find_living(module_state *state, PyObject *signal, PyObject *sender,
@@ -501,19 +525,15 @@ find_living(module_state *state, PyObject *signal, PyObject *sender,
     else if (living->purpose == SEND && PyList_GET_SIZE(attributes.receivers) == 0) {
         result = NOBODY;
     }
-    else if (living->purpose != LIVE_RECEIVERS
-             && must_call_method(kind, &attributes, sender, living->purpose)) {
-        result = living->purpose == SEND ? check_cache(state, &attributes, sender)
-                                         : CALL_METHOD;
+    else if (enter_level() < 0) {
+        result = FAILED;
     }
-    else if (attributes.dead_receivers != Py_False) {
-        result = UNKNOWN;
-    }
-    else if (attributes.use_caching == Py_True) {
-        result = find_cached(state, signal, &attributes, sender, living);
-    }
-    else if (attributes.use_caching == Py_False) {
-        result = find_uncached(state, &attributes, sender, living);
+    else {
+        /* Hashes and comparisons may run any code, which may release the module. */
+        PyObject *module = Py_NewRef(state->module);
+        result = look_up(state, signal, &attributes, kind, sender, living);
+        Py_DECREF(module);
+        Py_LeaveRecursiveCall();
     }
     clear_attributes(&attributes);
     if (result == UNKNOWN || result == FAILED) {

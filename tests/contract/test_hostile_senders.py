@@ -200,8 +200,11 @@ KEPT = Receiver()
 
 @CACHING
 @pytest.mark.parametrize("how", ["send", "send_robust", "has_listeners", "lookup"])
+@pytest.mark.parametrize("edited", [False, True], ids=["", "edited"])
 @pytest.mark.parametrize("make", RECEIVERS.values(), ids=RECEIVERS)
-def test_number_of_times_that_a_sender_is_hashed(assert_same, caching, how, make):
+def test_number_of_times_that_a_sender_is_hashed(
+    assert_same, caching, how, make, edited
+):
     def scenario(Signal):
         class Counting:
             def __hash__(self):
@@ -216,10 +219,15 @@ def test_number_of_times_that_a_sender_is_hashed(assert_same, caching, how, make
         sender = Counting()
         signal = Signal(use_caching=caching)
         signal.connect(make(), weak=False)
+        if edited:
+            # Compiled code leaves such an entry to Python.
+            signal.receivers[0] = list(signal.receivers[0])
         seen = []
         for number in range(6):
             if number == 3:
                 signal.sender_receivers_cache.clear()
+            if number == 5 and caching:
+                signal.sender_receivers_cache[sender] = None
             if how == "lookup":
                 found = [len(each) for each in signal._live_receivers(sender)]
             elif how == "has_listeners":
@@ -231,3 +239,35 @@ def test_number_of_times_that_a_sender_is_hashed(assert_same, caching, how, make
         return seen
 
     assert_same(scenario)
+
+
+@pytest.mark.parametrize("how", ["send", "has_listeners"])
+def test_sender_that_loses_its_hash(assert_same, how):
+    """Its key in the cache isn't found any more, so it is looked up again."""
+
+    def scenario(Signal):
+        class Hashing:
+            def __hash__(self):
+                return 5
+
+            def __eq__(self, other):
+                return self is other
+
+        signal = Signal(use_caching=True)
+        signal.connect(KEPT)
+        sender = Hashing()
+        seen = []
+        for _ in range(3):
+            getattr(signal, how)(sender)
+            seen.append(len(signal.sender_receivers_cache))
+        sender.__class__ = Plain
+        for _ in range(3):
+            getattr(signal, how)(sender)
+            seen.append(len(signal.sender_receivers_cache))
+        return seen
+
+    assert assert_same(scenario) == [1, 1, 1, 2, 2, 2]
+
+
+class Plain:
+    pass

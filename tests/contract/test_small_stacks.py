@@ -29,6 +29,12 @@ def receive(**kwargs):
     levels[0] += 1
     {recurse}
 
+class Hashing:
+    def __hash__(self):
+        levels[0] += 1
+        signal.has_listeners(self)
+        return 1
+
 def start():
     try:
         {start}
@@ -54,7 +60,10 @@ WAYS = {
     "robust": ("signal.send_robust(Book)[0][1]", "signal.send_robust(Book)"),
     "other sender": ("signal.send(1.5)", "signal.send(1.5)"),
     "instances": ("Book()", "post_init.connect(receive); Book()"),
+    "hash": ("pass", "signal.has_listeners(Hashing())"),
 }
+#: Those that use more of the stack in pure Python.
+HEAVY = ["instances", "hash"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other stack sizes")
@@ -65,20 +74,20 @@ WAYS = {
 )
 def test_small_stacks(run_python, implementation, way, kib):
     """The recursion ends in an error or by itself, after more than ten levels."""
-    if implementation == "python" and kib < (512 if way == "instances" else 256):
+    if implementation == "python" and kib < (512 if way in HEAVY else 256):
         pytest.skip("pure Python crashes too, also on stock Django")
     recurse, start = WAYS[way]
     program = RECURSION.format(
-        recurse=recurse, start=start, kib=kib, limit=0, caching=way == "send"
+        recurse=recurse, start=start, kib=kib, limit=0, caching=way in ("send", "hash")
     )
     output = run_python(program)
     assert output in ("RecursionError True\n", "True\n")
 
 
-@pytest.mark.parametrize("way", ["send", "robust", "other sender"])
+@pytest.mark.parametrize("way", ["send", "robust", "other sender", "hash"])
 def test_raised_recursion_limit(run_python, implementation, way):
     recurse, start = WAYS[way]
     program = RECURSION.format(
-        recurse=recurse, start=start, kib=0, limit=20_000, caching=0
+        recurse=recurse, start=start, kib=0, limit=20_000, caching=way == "hash"
     )
     assert run_python(program) in ("RecursionError True\n", "True\n")
