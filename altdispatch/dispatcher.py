@@ -335,8 +335,23 @@ class Signal(django.dispatch.Signal):
                 routes = cache.get(sender)
             if routes is NO_RECEIVERS:
                 return [], []
+            if routes is not None:
+                return routing.resolve(routes)
+        if self.use_caching:
+            return find_and_cache(self, sender)
+        with self.lock:
+            self._clear_dead_receivers()
+            sender_key = stock._make_id(sender)
+            if (
+                type(self.receivers) is list
+                and len(self.receivers) <= routing.MOST_SCANNED
+            ):
+                entries = self.receivers.copy()
+            else:
+                routes = routing.find_routes(self, sender_key)
+        # Without the lock: what receivers are may be asked in their own code.
         if routes is None:
-            return find_with_lock(self, sender)
+            return routing.resolve_entries(entries, sender_key)
         return routing.resolve(routes)
 
     # The receivers that are gone are dropped by the next use of the signal. Not
@@ -361,27 +376,17 @@ OWN_CLEAR_DEAD_RECEIVERS = {
 }
 
 
-def find_with_lock(
+def find_and_cache(
     signal: Signal, sender: Any
 ) -> tuple[list[Receiver], list[Receiver]]:
     """Do the rest of ``_live_receivers()`` for a sender that isn't in the cache."""
-    routes = None
+    if not signal.use_caching:
+        # The sender's own code has turned it off.
+        return Signal._live_receivers(signal, sender)
     with signal.lock:
         signal._clear_dead_receivers()
-        sender_key = stock._make_id(sender)
-        if signal.use_caching:
-            routes = routing.find_routes(signal, sender_key)
-            signal.sender_receivers_cache[sender] = routes or NO_RECEIVERS
-        elif (
-            type(signal.receivers) is list
-            and len(signal.receivers) <= routing.MOST_SCANNED
-        ):
-            entries = signal.receivers.copy()
-        else:
-            routes = routing.find_routes(signal, sender_key)
-    # Without the lock: what receivers are may be asked in their own code.
-    if routes is None:
-        return routing.resolve_entries(entries, sender_key)
+        routes = routing.find_routes(signal, stock._make_id(sender))
+        signal.sender_receivers_cache[sender] = routes or NO_RECEIVERS
     return routing.resolve(routes)
 
 

@@ -433,7 +433,7 @@ find_cached(module_state *state, PyObject *self, signal_attributes *signal,
         Py_XDECREF(found);
         return is_plain
                    ? find_and_cache(state, self, signal, sender, living)
-                   : find_in_python(state->owned.find_with_lock, self, sender, living);
+                   : find_in_python(state->owned.find_and_cache, self, sender, living);
     }
     if (result == FOUND) {
         if (found == state->owned.no_receivers) {

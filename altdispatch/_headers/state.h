@@ -81,7 +81,7 @@ typedef struct {
     _(make_id, DISPATCHER, "_make_id")                                                 \
     _(no_receivers, DISPATCHER, "NO_RECEIVERS")                                        \
     _(log_failure, DISPATCHER, "log_failure")                                          \
-    _(find_with_lock, DISPATCHER, "find_with_lock")                                    \
+    _(find_and_cache, DISPATCHER, "find_and_cache")                                    \
     _(call_found, DISPATCHER, "call_found")                                            \
     _(is_any_found, DISPATCHER, "is_any_found")                                        \
     _(own_live_receivers, DISPATCHER, "OWN_LIVE_RECEIVERS")                            \
