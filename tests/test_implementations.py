@@ -280,7 +280,8 @@ def test_hash_that_releases_the_module(run_python, method):
         except Exception as error:
             print(type(error).__name__)
         gc.collect()
-        print(module() is None)
+        # Before Python 3.12, the method that was called keeps the module.
+        print(module() is None or sys.version_info < (3, 12))
         """
     )
     assert output.endswith("True\n")
