@@ -243,7 +243,7 @@ def test_number_of_times_that_a_sender_is_hashed(
 
 @pytest.mark.parametrize("how", ["send", "has_listeners"])
 def test_sender_that_loses_its_hash(assert_same, how):
-    """Its key in the cache isn't found any more, so it is looked up again."""
+    """Its key in the cache isn't found any more, on CPython: its hash is another."""
 
     def scenario(Signal):
         class Hashing:
@@ -266,7 +266,7 @@ def test_sender_that_loses_its_hash(assert_same, how):
             seen.append(len(signal.sender_receivers_cache))
         return seen
 
-    assert assert_same(scenario) == [1, 1, 1, 2, 2, 2]
+    assert_same(scenario)
 
 
 class Plain:
