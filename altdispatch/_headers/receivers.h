@@ -348,6 +348,47 @@ find_and_cache(module_state *state, PyObject *self, signal_attributes *signal,
     return result;
 }
 
+/* Return whether a key has the hash of a sender. The key keeps the hash that it had in
+ * the dict; the sender may have got another class since. */
+static inline int
+has_hash_of(PyObject *key, PyObject *sender)
+{
+    int is_same = PyObject_Hash(key) == PyObject_Hash(sender);
+    PyErr_Clear();
+    return is_same;
+}
+
+/* Return the key that the dict of a signal's cache has for a sender, a new reference;
+ * NULL, without an error, if it isn't where it was at the last look-up. To look up this
+ * key takes less than to make, hash and compare another one: a tenth of a send. To scan
+ * for its new place takes more, so that is only done after a number of misses. */
+static PyObject *
+find_key(module_state *state, PyObject *data, PyObject *sender)
+{
+    uintptr_t hash = ((uintptr_t)data >> 4) * 31 + ((uintptr_t)sender >> 4);
+    cache_hint *hint = &state->cache_hints[hash % CACHE_HINTS];
+    if (hint->data != data || hint->sender != sender) {
+        *hint = (cache_hint){data, sender, 0, 0};
+    }
+    PyObject *key;
+    Py_ssize_t next = hint->place;
+    if (PyDict_Next(data, &next, &key, NULL) && is_reference_to(key, sender)) {
+        return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
+    }
+    if (++hint->misses * 4 < PyDict_GET_SIZE(data)) {
+        return NULL;
+    }
+    hint->misses = 0;
+    next = 0;
+    do {
+        hint->place = next;
+        if (!PyDict_Next(data, &next, &key, NULL)) {
+            return NULL;
+        }
+    } while (!is_reference_to(key, sender));
+    return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
+}
+
 /* Find the item of a sender in a signal's cache. If the result is FOUND, `*found` is a
  * new reference. NOBODY means that there is none. */
 static lookup_result
@@ -363,13 +404,16 @@ read_cache(module_state *state, PyObject *cache, PyObject *sender, PyObject **fo
     PyObject *data =
         held == NULL ? NULL
                      : Py_XNewRef(get_at(held, state->names.data, &state->data_place));
-    PyObject *reference = data == NULL ? NULL : PyWeakref_NewRef(sender, NULL);
     lookup_result result = UNKNOWN;
-    if (reference != NULL && PyDict_CheckExact(data)) {
-        *found = dict_item(data, reference);
+    if (data != NULL && PyDict_CheckExact(data)) {
+        PyObject *key = has_plain_hash(sender) ? find_key(state, data, sender) : NULL;
+        if (key == NULL) {
+            key = PyWeakref_NewRef(sender, NULL);
+        }
+        *found = key == NULL ? NULL : dict_item(data, key);
+        Py_XDECREF(key);
         result = *found == NULL ? NOBODY : FOUND;
     }
-    Py_XDECREF(reference);
     Py_XDECREF(data);
     Py_XDECREF(held);
     return result != FOUND && PyErr_Occurred() ? FAILED : result;

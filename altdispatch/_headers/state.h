@@ -16,6 +16,7 @@ typedef struct {
 #define CALL_SITES 64 /* powers of two */
 #define KNOWN_TYPES 16
 #define ROWS 1024
+#define CACHE_HINTS 256
 
 /* How the fast path treats the signals of a class: see find_kind(). */
 typedef enum {
@@ -28,6 +29,15 @@ typedef struct {
     unsigned int version; /* 0: not in use */
     type_kind kind;
 } known_type;
+
+/* Where the item of a sender was in the dict of a signal's cache. Both pointers are
+ * only compared. */
+typedef struct {
+    const PyObject *data;
+    const PyObject *sender;
+    Py_ssize_t place;
+    Py_ssize_t misses; /* look-ups that have not found it there */
+} cache_hint;
 
 /* Interned strings. The first five are a signal's attributes, in the order of
  * `signal_attributes`. */
@@ -143,6 +153,8 @@ typedef struct {
     Py_ssize_t data_place;
     Py_ssize_t make_id_place;
     Py_ssize_t ref_place;
+
+    cache_hint cache_hints[CACHE_HINTS];
 
     /* The classes that find_kind() has checked. */
     known_type known_types[KNOWN_TYPES];
