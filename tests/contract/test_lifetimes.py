@@ -215,7 +215,7 @@ def test_what_a_signal_keeps_alive(assert_same, caching):
     assert last == [False] * (7 if RELEASE >= (6, 1) else 6)
 
 
-@pytest.mark.monitored(False)  # tests/test_monitoring.py has its own.
+@pytest.mark.monitored(False)  # tests/monitoring has its own.
 def test_million_short_lived_senders_leave_nothing(Signal, caching):
     """Of ours alone: what stock does is not to be exceeded, and that is nothing.
 
