@@ -348,20 +348,19 @@ find_and_cache(module_state *state, PyObject *self, signal_attributes *signal,
     return result;
 }
 
-/* Return whether a key has the hash of a sender. The key keeps the hash that it had in
- * the dict; the sender may have got another class since. */
+/* Return whether a key of a signal's cache is a sender's. It keeps the hash that it had
+ * in the dict; the sender may have got another class since. Neither hash can fail. */
 static inline int
-has_hash_of(PyObject *key, PyObject *sender)
+is_key_of(PyObject *key, PyObject *sender)
 {
-    int is_same = PyObject_Hash(key) == PyObject_Hash(sender);
-    PyErr_Clear();
-    return is_same;
+    return is_reference_to(key, sender) && PyObject_Hash(key) == PyObject_Hash(sender);
 }
 
 /* Return the key that the dict of a signal's cache has for a sender, a new reference;
  * NULL, without an error, if it isn't where it was at the last look-up. To look up this
- * key takes less than to make, hash and compare another one: a tenth of a send. To scan
- * for its new place takes more, so that is only done after a number of misses. */
+ * key takes less than to make, hash and compare another one: a twentieth of a send to
+ * nobody. To scan for its new place takes more, so that is only done after some misses.
+ */
 static PyObject *
 find_key(module_state *state, PyObject *data, PyObject *sender)
 {
@@ -372,8 +371,8 @@ find_key(module_state *state, PyObject *data, PyObject *sender)
     }
     PyObject *key;
     Py_ssize_t next = hint->place;
-    if (PyDict_Next(data, &next, &key, NULL) && is_reference_to(key, sender)) {
-        return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
+    if (PyDict_Next(data, &next, &key, NULL) && is_key_of(key, sender)) {
+        return Py_NewRef(key);
     }
     if (++hint->misses * 4 < PyDict_GET_SIZE(data)) {
         return NULL;
@@ -385,8 +384,8 @@ find_key(module_state *state, PyObject *data, PyObject *sender)
         if (!PyDict_Next(data, &next, &key, NULL)) {
             return NULL;
         }
-    } while (!is_reference_to(key, sender));
-    return has_hash_of(key, sender) ? Py_NewRef(key) : NULL;
+    } while (!is_key_of(key, sender));
+    return Py_NewRef(key);
 }
 
 /* Find the item of a sender in a signal's cache. If the result is FOUND, `*found` is a
