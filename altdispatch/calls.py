@@ -151,7 +151,7 @@ def report(
         sender,
         receiver,
         start / 1e9,
-        Clock.tell() - Clock.count() + start,
+        Clock.convert(start),
         duration / 1e9,
         own / 1e9,
         error,

@@ -39,6 +39,16 @@ class Clock:
     #: Return nanoseconds since the epoch.
     tell = staticmethod(time.time_ns)
 
+    @classmethod
+    def convert(cls, count: int) -> int:
+        """Return the nanoseconds since the epoch of a moment that was counted."""
+        # Both clocks are read again if this thread was interrupted in between.
+        for _ in range(5):
+            before, now, after = cls.count(), cls.tell(), cls.count()
+            if after - before < 50_000:
+                break
+        return now - after + count
+
 
 def make_numbers(count: int) -> memoryview:
     """Return ``count`` zeros, for compiled code to write to."""

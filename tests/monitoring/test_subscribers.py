@@ -45,6 +45,22 @@ def test_subscriber_gets_the_call(signal, calls, way, receiver):
     assert call.place == f"{code.co_filename}:{code.co_firstlineno}"
 
 
+def test_clocks_are_read_again_after_an_interruption(monkeypatch):
+    """Otherwise, the call would seem to start earlier by as long as that took."""
+    read = rows.Clock.tell
+    interruptions = [0.05]
+
+    def tell():
+        now = read()
+        if interruptions:
+            time.sleep(interruptions.pop())
+        return now
+
+    monkeypatch.setattr(rows.Clock, "tell", staticmethod(tell))
+    before = time.time_ns()
+    assert rows.Clock.convert(rows.Clock.count()) > before - 20_000_000
+
+
 def test_subscriber_gets_slow_calls_only(signal):
     calls = []
     signal.connect(plain)
