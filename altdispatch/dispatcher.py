@@ -147,7 +147,10 @@ class Signal(django.dispatch.Signal):
             entry = lookup_key, receiver, is_async
         with self.lock:
             self._clear_dead_receivers()
-            routing.add(self, entry)
+            if not routing.add(self, entry) and routing.has_unnoticed_dead(self):
+                self._dead_receivers = True
+                self._clear_dead_receivers()
+                routing.add(self, entry)
             cache: Any = self.sender_receivers_cache
             if type(cache) is not _CACHE_TYPE or cache.data:
                 # An empty one, too, would raise and catch a KeyError.

@@ -39,6 +39,8 @@ Route = tuple[Any, ...]
 #: ``(id of the receiver or dispatch_uid, id of the sender)``
 LookupKey = tuple[Any, Any]
 
+_COUNTS_REFERENCES = hasattr(sys, "getrefcount")
+
 # The longest list that never gets an index, and how often a longer list is scanned
 # before it gets one: building it takes about as long as that many scans.
 MOST_SCANNED = 60
@@ -254,7 +256,7 @@ def _is_usual(entry: Any) -> bool:
 
 def _is_shared(held: dict[str, Any]) -> bool:
     """Return whether something else may refer to ``held["receivers"]``."""
-    if not hasattr(sys, "getrefcount"):
+    if not _COUNTS_REFERENCES:
         return True
     # The dict has one reference, and the call another.
     return sys.getrefcount(held["receivers"]) > 2
@@ -279,8 +281,11 @@ def _find_index(signal: Signal) -> Index | None:
     return adopted.find_index()
 
 
-def add(signal: Signal, entry: Entry) -> None:
-    """Append ``entry`` to the receivers, unless one has the same lookup key."""
+def add(signal: Signal, entry: Entry) -> bool:
+    """Append ``entry`` to the receivers, unless one has the same lookup key.
+
+    Return whether it was appended.
+    """
     lookup_key = entry[0]
     index = _find_index(signal)
     if (
@@ -289,17 +294,27 @@ def add(signal: Signal, entry: Entry) -> None:
         and hashes_as_it_compares(lookup_key[0])
     ):
         if lookup_key in index.by_key:
-            return
+            return False
     elif _has_key(signal.receivers, lookup_key):
-        return
+        return False
     receivers: Any = signal.receivers
     if type(receivers) is not Receivers:
         receivers.append(entry)
-        return
+        return True
     list.append(receivers, entry)
     # Comparing keys may have run code of the program, which may have edited the list.
     if index is not None and index is receivers.memory:
         index.add(lookup_key)
+    return True
+
+
+def has_unnoticed_dead(signal: Signal) -> bool:
+    """Return whether an entry is dead whose death the signal may not know of yet.
+
+    PyPy reports a death some time after it has freed the memory. A new receiver may get
+    the same id meanwhile, and then it has the lookup key of the dead one.
+    """
+    return not _COUNTS_REFERENCES and any(map(_is_dead, signal.receivers))
 
 
 def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:

@@ -112,6 +112,22 @@ def test_connect_leaves_no_finalizer(outcomes):
     assert outcomes(scenario) == ((4, True, False), (0, False, True))
 
 
+def test_an_id_of_a_dead_receiver_is_used_again(outcomes):
+    def scenario():
+        signal = Signal()
+        signal.connect(receive, dispatch_uid="same")
+        dead = weakref.ref(Holder())
+        gc.collect()  # PyPy doesn't count references.
+        assert dead() is None
+        # As it is until PyPy calls the callback of the reference.
+        signal.receivers[0] = (signal.receivers[0][0], dead, *signal.receivers[0][2:])
+        signal.connect(holder.receive, dispatch_uid="same")
+        return signal.has_listeners()
+
+    holder = Holder()
+    assert outcomes(scenario) == (False, not COUNTS_REFERENCES)
+
+
 # Types
 
 
