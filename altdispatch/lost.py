@@ -58,11 +58,10 @@ class LostReceiver:
     line: int | None
 
 
-# A note of a receiver: its signal, its code or name, its kind; and the code and the
-# line that connected it.
-_Note = tuple[
-    weakref.ref[Signal], CodeType | str | None, str | None, CodeType | None, int | None
-]
+# The code that connected a receiver, and the offset of its instruction.
+_Place = tuple[CodeType, int]
+# A note of a receiver: its signal, its code or name, its kind, and where.
+_Note = tuple[weakref.ref[Signal], CodeType | str | None, str | None, _Place | None]
 _KINDS = {
     FunctionType: "a function",
     MethodType: "a bound method",
@@ -95,25 +94,38 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
     if apps.ready:
         _stop()
         return
-    if is_on_commit(receiver):
-        receiver = receiver.__self__
-    function, kind = receiver, _KINDS.get(type(receiver), "an object")
-    if kind == "a function" and function.__globals__.get(function.__name__) is function:
-        # Like most receivers, it's kept alive by its module.
-        return
-    if kind == "a bound method":
-        function = receiver.__func__
-    elif kind == "a partial":
-        function = receiver.func
-    name = function.__code__ if type(function) is FunctionType else dotted(function)
+    name: CodeType | str
+    if type(receiver) is FunctionType:
+        if receiver.__globals__.get(receiver.__name__) is receiver:
+            # Like most receivers, it's kept alive by its module.
+            return
+        name, kind = receiver.__code__, "a function"
+    else:
+        name, kind = _name_object(receiver)
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED_FOLDERS):
         # Django has deferred this connect() until a model was loaded, so the line that
         # called it isn't on the stack.
         is_late = frame.f_code.co_name == "do_pending_operations"
         frame = None if is_late else frame.f_back
-    place = (None, None) if frame is None else (frame.f_code, frame.f_lineno)
-    _notes[id(reference)] = weakref.ref(signal), name, kind, *place
+    # The line would have to be looked for.
+    place = None if frame is None else (frame.f_code, frame.f_lasti)
+    _notes[id(reference)] = weakref.ref(signal), name, kind, place
+
+
+def _name_object(receiver: Any) -> tuple[CodeType | str, str]:
+    """Return the code or name of a receiver that isn't a function, and its kind."""
+    if is_on_commit(receiver):
+        receiver = receiver.__self__
+    kind = _KINDS.get(type(receiver), "an object")
+    function = receiver
+    if kind == "a bound method":
+        function = receiver.__func__
+    elif kind == "a partial":
+        function = receiver.func
+    if type(function) is FunctionType:
+        return function.__code__, kind
+    return dotted(function), kind
 
 
 def note_dead(signal: Signal) -> None:
@@ -124,7 +136,7 @@ def note_dead(signal: Signal) -> None:
             continue
         reference = entry[1]
         if type(reference) in _REFERENCES and reference() is None:
-            unknown = weakref.ref(signal), None, None, None, None
+            unknown = weakref.ref(signal), None, None, None
             _lost.append(_notes.pop(id(reference), unknown))
 
 
@@ -159,12 +171,15 @@ def _stop() -> None:
 
 
 def _describe(signal: str | None, note: _Note) -> LostReceiver:
-    _, name, kind, caller, line = note
+    _, name, kind, place = note
     if isinstance(name, CodeType):
         if kind == "a function" and name.co_name == "<lambda>":
             kind = "a lambda"
         elif kind == "a function" and "<locals>" in name.co_qualname:
             kind = "a local function"
         name = name.co_qualname
-    file = None if caller is None else caller.co_filename
-    return LostReceiver(name, kind, signal, file, line)
+    if place is None:
+        return LostReceiver(name, kind, signal, None, None)
+    caller, offset = place
+    (line,) = (line for start, end, line in caller.co_lines() if start <= offset < end)
+    return LostReceiver(name, kind, signal, caller.co_filename, line)

@@ -85,7 +85,11 @@ def stored(what: Any, name: str) -> Any:
 
 def is_on_commit(receiver: Any) -> TypeGuard[MethodType]:
     """Return whether ``on_commit()`` has made it; its ``__self__`` is what it calls."""
-    return type(receiver) is MethodType and stored(receiver.__func__, ON_COMMIT) is True
+    return (
+        type(receiver) is MethodType
+        and type(receiver.__func__) is FunctionType
+        and dict.get(vars(receiver.__func__), ON_COMMIT) is True
+    )
 
 
 def unwrap(receiver: Any) -> Any:
