@@ -308,13 +308,16 @@ def add(signal: Signal, entry: Entry) -> bool:
     return True
 
 
-def has_unnoticed_dead(signal: Signal) -> bool:
-    """Return whether an entry is dead whose death the signal may not know of yet.
+def is_of_dead(signal: Signal, lookup_key: LookupKey) -> bool:
+    """Return whether a receiver's id was that of another one, which is dead.
 
-    PyPy reports a death some time after it has freed the memory. A new receiver may get
-    the same id meanwhile, and then it has the lookup key of the dead one.
+    PyPy calls the callbacks of weak references some time after it has freed the memory,
+    so the signal may not know of that death yet.
     """
-    return not _COUNTS_REFERENCES and any(map(_is_dead, signal.receivers))
+    return not _COUNTS_REFERENCES and any(
+        _is_usual(entry) and _is_dead(entry) and entry[0] == lookup_key
+        for entry in signal.receivers
+    )
 
 
 def remove(signal: Signal, lookup_key: LookupKey) -> Entry | None:

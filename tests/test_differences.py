@@ -115,16 +115,15 @@ def test_connect_leaves_no_finalizer(outcomes):
 def test_an_id_of_a_dead_receiver_is_used_again(outcomes):
     def scenario():
         signal = Signal()
-        signal.connect(receive, dispatch_uid="same")
+        signal.connect(receive)
         dead = weakref.ref(Holder())
         gc.collect()  # PyPy doesn't count references.
         assert dead() is None
         # As it is until PyPy calls the callback of the reference.
         signal.receivers[0] = (signal.receivers[0][0], dead, *signal.receivers[0][2:])
-        signal.connect(holder.receive, dispatch_uid="same")
+        signal.connect(receive)
         return signal.has_listeners()
 
-    holder = Holder()
     assert outcomes(scenario) == (False, not COUNTS_REFERENCES)
 
 
