@@ -611,6 +611,35 @@ def test_a_receiver_that_cancels_its_sender(outcomes):
     )
 
 
+@pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
+def test_a_receiver_whose_task_cancels_its_sender(outcomes):
+    def scenario():
+        notes = []
+
+        async def cancel(sender):
+            sender.cancel()
+
+        async def begins_a_task(sender, **kwargs):
+            notes.append(asyncio.create_task(cancel(sender)))
+
+        async def waits(**kwargs):
+            await asyncio.sleep(0)
+            notes.append("second step")
+            await asyncio.sleep(1)
+
+        async def main():
+            with pytest.raises(asyncio.CancelledError):
+                await signal.asend(asyncio.current_task())
+
+        signal = Signal()
+        for receiver in begins_a_task, waits:
+            signal.connect(receiver)
+        asyncio.run(main())
+        return notes[1:]
+
+    assert outcomes(scenario) == (["second step"], [])
+
+
 def test_an_asgi_request_starts_its_thread_later(outcomes):
     def scenario():
         async def main():

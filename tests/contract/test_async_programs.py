@@ -41,9 +41,10 @@ class Sender:
 class World:
     """What the receivers of one send note, and share."""
 
-    def __init__(self, signal_class: type, caching: bool) -> None:
+    def __init__(self, signal_class: type, caching: bool, how: str) -> None:
         self.signal_class = signal_class
         self.caching = caching
+        self.how = how
         self.thread = threading.current_thread()
         self.notes: list[Any] = []
         # Of what is ended with the loop, in the order of a set: by chance.
@@ -52,6 +53,8 @@ class World:
         self.sender: asyncio.Task[Any] | None = None
         self.is_over = False
         self.tasks: set[asyncio.Task[Any]] = set()
+        # Those that receivers of this asend_robust() create in their first step.
+        self.created: set[Any] = set()
         self.keep: list[Any] = []
 
     def note(self, *what: Any) -> None:
@@ -59,6 +62,10 @@ class World:
 
     def is_at_home(self) -> bool:
         return threading.current_thread() is self.thread
+
+    def can_cancel_the_sender(self) -> bool:
+        """Return whether that is no known difference, as it is in a first step."""
+        return self.sender is not None and asyncio.current_task() not in self.created
 
     def signal(self, *receivers: Callable[..., Any]) -> Any:
         signal = self.signal_class(use_caching=self.caching)
@@ -113,16 +120,15 @@ async def cancel_itself_and_go_on(world: World, name: str) -> None:
 
 
 async def cancel_the_sender(world: World, name: str) -> None:
-    # A cancellation in the first step is a known difference.
     await asyncio.sleep(0)
-    if world.sender is not None:
+    if world.can_cancel_the_sender():
         world.sender.cancel(name)
 
 
 async def interrupt(world: World, name: str) -> None:
     """As by Ctrl-C, for which asyncio.run() cancels its main task."""
     await asyncio.sleep(0)
-    if world.sender is not None:
+    if world.can_cancel_the_sender():
         signals.raise_signal(signals.SIGINT)
 
 
@@ -416,7 +422,10 @@ def make_receiver(
         return name
 
     def returning(**kwargs: Any) -> Any:
-        return RETURNS[returns](receiver(**kwargs))
+        returned = RETURNS[returns](receiver(**kwargs))
+        if world.how == "asend_robust" and returns == "future":
+            world.created.add(returned)
+        return returned
 
     return receiver if returns == "coroutine" else markcoroutinefunction(returning)
 
@@ -447,7 +456,7 @@ def describe(error: BaseException | None) -> Any:
 Program = tuple[list[Step], str]
 
 
-def outcome(world: World, how: str, programs: list[Program], mixed: bool) -> Any:
+def outcome(world: World, programs: list[Program], mixed: bool) -> Any:
     """Send, and return what came out and what was noted."""
     signal = world.signal(
         *(
@@ -457,7 +466,7 @@ def outcome(world: World, how: str, programs: list[Program], mixed: bool) -> Any
     )
     if mixed:
         signal.connect(make_synchronous_receiver(world), weak=False)
-    send = getattr(signal, how)
+    send = getattr(signal, world.how)
 
     def see(answers: list[tuple[Any, Any]]) -> Any:
         return [
@@ -495,7 +504,7 @@ def outcome(world: World, how: str, programs: list[Program], mixed: bool) -> Any
 
     context = contextvars.Context()
     try:
-        if how.startswith("a"):
+        if world.how.startswith("a"):
             return context.run(asyncio.run, wait())
         return context.run(call)
     except (KeyboardInterrupt, SystemExit) as error:
@@ -521,14 +530,14 @@ def seen(
     programs: list[Program],
     mixed: bool,
 ) -> tuple[Any, list[Any], list[Any], int]:
-    world = World(signal_class, caching)
+    world = World(signal_class, caching, how)
     records = Records()
     loggers = [logging.getLogger("asyncio"), logging.getLogger("django.dispatch")]
     for logger in loggers:
         logger.addHandler(records)
         logger.propagate = False
     try:
-        result = outcome(world, how, programs, mixed)
+        result = outcome(world, programs, mixed)
     finally:
         if world.is_over:
             # Errors that nobody asks for are logged when their tasks go.
