@@ -181,5 +181,7 @@ def _describe(signal: str | None, note: _Note) -> LostReceiver:
     if place is None:
         return LostReceiver(name, kind, signal, None, None)
     caller, offset = place
-    (line,) = (line for start, end, line in caller.co_lines() if start <= offset < end)
+    # Tools that shrink programs may have removed the lines.
+    lines = (line for start, end, line in caller.co_lines() if start <= offset < end)
+    line = next(lines, None) or caller.co_firstlineno
     return LostReceiver(name, kind, signal, caller.co_filename, line)

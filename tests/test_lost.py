@@ -238,6 +238,24 @@ def test_receivers_that_a_program_drops_later_are_not_lost(
     assert as_rows(output) == expected()
 
 
+def test_code_without_lines(run_project: Callable[..., str]) -> None:
+    output = run_project(
+        """
+        from django.apps import apps
+        def connect(): shop.emptied.connect(lambda **kwargs: None)
+        connect.__code__ = connect.__code__.replace(co_linetable=b"")
+        apps.ready = False
+        connect()
+        gc.collect()
+        apps.ready = True
+        found = [lost for lost in find_lost() if lost.signal == "shop.apps.emptied"]
+        first = connect.__code__.co_firstlineno
+        print([(lost.kind, lost.line - first) for lost in found])
+        """
+    )
+    assert output == "[('a lambda', 0)]\n"
+
+
 def test_earlier_apps_are_not_watched(
     run_project: Callable[..., str],
 ) -> None:
