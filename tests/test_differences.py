@@ -612,19 +612,23 @@ def test_a_receiver_that_cancels_its_sender(outcomes):
 
 
 @pytest.mark.skipif(not CAN_START_EARLY, reason="the event loop starts receivers")
-def test_a_receiver_whose_task_cancels_its_sender(outcomes):
+@pytest.mark.parametrize("what", ["task", "callback"])
+def test_what_a_receiver_creates_cancels_its_sender(outcomes, what):
     def scenario():
-        notes = []
+        steps, tasks = [], []
 
         async def cancel(sender):
             sender.cancel()
 
-        async def begins_a_task(sender, **kwargs):
-            notes.append(asyncio.create_task(cancel(sender)))
+        async def creates(sender, **kwargs):
+            if what == "task":
+                tasks.append(asyncio.create_task(cancel(sender)))
+            else:
+                asyncio.get_running_loop().call_soon(sender.cancel)
 
         async def waits(**kwargs):
             await asyncio.sleep(0)
-            notes.append("second step")
+            steps.append("second")
             await asyncio.sleep(1)
 
         async def main():
@@ -632,12 +636,12 @@ def test_a_receiver_whose_task_cancels_its_sender(outcomes):
                 await signal.asend(asyncio.current_task())
 
         signal = Signal()
-        for receiver in begins_a_task, waits:
+        for receiver in creates, waits:
             signal.connect(receiver)
         asyncio.run(main())
-        return notes[1:]
+        return steps
 
-    assert outcomes(scenario) == (["second step"], [])
+    assert outcomes(scenario) == (["second"], [])
 
 
 def test_an_asgi_request_starts_its_thread_later(outcomes):
