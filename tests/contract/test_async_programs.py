@@ -548,6 +548,7 @@ def seen(
     return result, world.notes, sorted(world.endings), len(records.messages)
 
 
+@pytest.mark.monitored
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("kind", KINDS)
