@@ -1,4 +1,4 @@
-"""Calls of receivers, and the subscribers that are told of the slow ones."""
+"""Calls of receivers, and the subscribers that get the slow ones."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class Call:
 
 
 class Subscribers:
-    """Who is told of which calls.
+    """The functions that are called after slow calls.
 
     Attributes:
 
         limit
-            How many nanoseconds a call takes that one of them wants to know of.
+            The nanoseconds from which on at least one of them gets a call.
     """
 
     def __init__(self) -> None:

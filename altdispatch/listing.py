@@ -34,14 +34,14 @@ stock: Any = django.dispatch.dispatcher
 
 @dataclass(frozen=True)
 class Connection:
-    """A receiver of a signal, and how it's connected.
+    """A receiver of a signal, and how it is connected.
 
     Attributes:
 
         receiver
             Its name, with that of its module.
         file, line
-            Where it is written; None if that can't be told.
+            Where it is defined; None if that isn't known.
         app
             The label of the app that it's in, if any.
         sender
@@ -117,10 +117,10 @@ def list_signals() -> list[ListedSignal]:
 
 
 def list_repeated() -> list[tuple[str, Connection]]:
-    """Return what is called more than once for a send, after the name of the signal.
+    """Return the receivers that one send calls twice, each with its signal's name.
 
-    It was connected with another ``dispatch_uid`` each time. Of receivers that are in
-    no app, and of signals that can't be imported, nothing is told.
+    They were connected with another ``dispatch_uid`` each time. Receivers outside of
+    apps, and signals that can't be imported, are left out.
 
     .. versionadded:: 0.2
     """

@@ -113,9 +113,9 @@ def unwrap(receiver: Any) -> Any:
 
 
 def find_function(receiver: Any) -> Any:
-    """Return the function that is written somewhere, of what has been made of it.
+    """Return the function that a receiver was made of.
 
-    It's the class where that can't be told.
+    If there is none, return the class of the receiver.
     """
     target = unwrap(receiver)
     if type(stored(target, "__qualname__")) is str:
@@ -213,7 +213,7 @@ def name_signals(signals: Collection[Signal]) -> dict[int, str]:
     imported = functools.cache(_imported)
 
     def best(places: list[tuple[str, str]]) -> str:
-        """Return that in the module that has made it, as far as that can be told."""
+        """Return the place in the module that seems to define it."""
         _, _, module, name = min(
             (name in imported(module), module.count("."), module, name)
             for module, name in places

@@ -68,7 +68,7 @@ def make_page(found: Profile) -> str:
 
 
 def _find_shares(found: Profile) -> list[float]:
-    """Return the own times of receivers as shares of the longest, the dearest first."""
+    """Return the own times of receivers as shares of the longest, that first."""
     own = [each["own"] for signal in found.signals for each in signal["receivers"]]
     return [each / (max(own) or 1) for each in sorted(own, reverse=True)]
 

@@ -23,7 +23,7 @@ def give_title(found: Profile) -> str:
 
 
 def list_receivers(found: Profile) -> list[list[str]]:
-    """Return a row for each receiver, the dearest first, after one of headings."""
+    """Return a row of headings, and one for each receiver, the slowest first."""
     receivers = [
         (signal["name"], receiver)
         for signal in found.signals

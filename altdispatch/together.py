@@ -221,7 +221,7 @@ run.__qualname__ = RUN = "_run_parallel.<locals>.run"
 
 
 class _Outcome(asyncio.Future[None]):
-    """Stands for a finished task: the group is told in the next turn of the loop."""
+    """Stands for a finished task: the group notices it in the loop's next turn."""
 
     def copy(self, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -230,10 +230,10 @@ async def _watch(signal: Any, sender: Any, receiver: Any, unstarted: _Unstarted)
 
 
 def watch_coroutine(signal: Any, sender: Any, receiver: Any, awaitable: Any) -> Any:
-    """Return what to await in the place of what an asynchronous receiver returned.
+    """Return an awaitable that times the one that an asynchronous receiver returned.
 
-    Other awaitables than coroutines are returned as they are: that they are something
-    else can be told by when they are started.
+    Awaitables that aren't coroutines are returned unchanged: wrapped in a coroutine,
+    they would start at another time.
     """
     if type(awaitable) is not CoroutineType or is_silent.get():
         return awaitable

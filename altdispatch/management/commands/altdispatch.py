@@ -351,7 +351,7 @@ def _has_name(signal: ListedSignal, pattern: str) -> bool:
 
 
 def _row(connection: Connection) -> list[str]:
-    """Return what is told of a receiver."""
+    """Return the columns of a receiver."""
     details = ["weak" if connection.weak else "strong"]
     if connection.task:
         details.append(f"task ({connection.task})")
