@@ -384,13 +384,13 @@ def test_signals_that_nobody_listens_to(tell, connect):
     output = tell()
     assert f"{NAME}\n" in output
     assert "unheard" not in output
-    assert "nobody\n" not in output
+    assert "no receivers\n" not in output
     every = tell("--all")
-    hidden = len(re.findall("^  nobody$", every, re.MULTILINE))
+    hidden = len(re.findall("^  no receivers$", every, re.MULTILINE))
     assert f"Signals without receivers, which --all shows: {hidden}.\n" in output
     assert "--all" not in every
     # What is asked for is shown.
-    assert tell("--signal", "unheard") == f"{__name__}.unheard\n  nobody\n"
+    assert tell("--signal", "unheard") == f"{__name__}.unheard\n  no receivers\n"
     assert set(names(tell("--all", "--json"))) > set(names(tell("--json"))) > {NAME}
     with pytest.raises(CommandError, match="not allowed with"):
         tell("--all", "--unheard")
@@ -401,11 +401,11 @@ def test_all_beside_what_is_selected(tell, connect):
     connect(function, sender=User)
     output = tell("--all", "--app", "auth")
     assert "  django.contrib.auth.models.update_last_login " in output
-    assert f"{__name__}.unheard\n  nobody\n" in output
+    assert f"{__name__}.unheard\n  no receivers\n" in output
     assert NAME not in output.splitlines()
     assert "No receiver" not in output
     assert tell("--all", "--app", "sessions").endswith(
-        "  nobody\nNo receiver in the app 'sessions' is connected.\n"
+        "  no receivers\nNo receiver in the app 'sessions' is connected.\n"
     )
 
 

@@ -68,16 +68,16 @@ class Command(BaseCommand):
         add.add_argument(
             "--signal",
             metavar="NAME",
-            help="only signals of that name, with or without their module; a * in it "
-            "stands for anything",
+            help="only signals with this name, with or without the module; * matches "
+            "anything",
         )
         add.add_argument(
             "--sender",
             metavar="NAME",
-            help="only receivers of what that sends, a model as app.Model",
+            help="only receivers of this sender; write a model as app.Model",
         )
         add.add_argument(
-            "--app", metavar="LABEL", help="only receivers that are written in that app"
+            "--app", metavar="LABEL", help="only receivers that are defined in this app"
         )
         which = add.add_mutually_exclusive_group()
         which.add_argument(
@@ -86,7 +86,8 @@ class Command(BaseCommand):
         which.add_argument(
             "--unheard",
             action="store_true",
-            help="only signals that have no receivers, or none such",
+            help="only signals without receivers; with --sender or --app, without "
+            "such receivers",
         )
         which.add_argument(
             "--lost",
@@ -98,7 +99,7 @@ class Command(BaseCommand):
 
         add = subparsers.add_parser(
             "profile",
-            help="what receivers take here, and what altdispatch saves",
+            help="how long your receivers take, and what altdispatch saves",
             usage="%(prog)s [OPTION ...] (--url PATH | -- COMMAND [ARGUMENT ...])",
         )
         add.set_defaults(tell=self.tell_profile)
@@ -106,29 +107,37 @@ class Command(BaseCommand):
             "command_line",
             nargs="*",
             metavar="COMMAND",
-            help="a management command and its arguments; it's run three times",
-        )
-        add.add_argument("--url", metavar="PATH", help="what to get, as /books/?page=2")
-        add.add_argument(
-            "--requests", type=int, default=100, metavar="N", help="how often (100)"
+            help="a management command and its arguments; it runs three times",
         )
         add.add_argument(
-            "--user", default="", metavar="NAME", help="who is logged in, by username"
+            "--url", metavar="PATH", help="the page to request, such as /books/?page=2"
+        )
+        add.add_argument(
+            "--requests",
+            type=int,
+            default=100,
+            metavar="N",
+            help="how many requests to make (100)",
+        )
+        add.add_argument(
+            "--user", default="", metavar="NAME", help="the username to log in as"
         )
         add.add_argument("--method", default="GET", help="the method (GET)")
-        add.add_argument("--data", default="", help="the body of a form, as a=1&b=2")
+        add.add_argument(
+            "--data", default="", help="the body of a form, such as a=1&b=2"
+        )
         add.add_argument(
             "--header",
             action="append",
             default=[],
             metavar="'NAME: VALUE'",
-            help="a header; may be given several times",
+            help="a header; can be repeated",
         )
         add.add_argument(
             "--asgi", action="store_true", help="make requests to the ASGI handler"
         )
         add.add_argument(
-            "--html", metavar="FILE", help="also write a page, to send to others"
+            "--html", metavar="FILE", help="also write an HTML page to this file"
         )
         add.add_json()
 
@@ -181,7 +190,7 @@ class Command(BaseCommand):
         rows = [[_row(one) for one in signal.connections] for signal in signals]
         for signal, lines in zip(signals, _lay_out(rows), strict=True):
             self.stdout.write(self.style.MIGRATE_HEADING(signal.name or signal.type))
-            for line in lines or ["nobody"]:
+            for line in lines or ["no receivers"]:
                 self.stdout.write(INDENT + line)
         is_found = any(rows) or options["unheard"]
         if not signals or (not is_found and (options["sender"] or options["app"])):
@@ -234,7 +243,7 @@ def _make_work(options: dict[str, Any]) -> Work:
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Give a line for each row, its cells below those of the others."""
+    """Yield a line for each row, with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
@@ -244,7 +253,7 @@ def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _lay_out(tables: Sequence[list[list[str]]]) -> list[list[str]]:
     """Return the lines of each table: one for a row, or several if they are too wide.
 
-    What is written into a pipe or a file has one for each, so that it can be searched.
+    In a pipe or a file each row has one line, so that it can be searched.
     """
     width = shutil.get_terminal_size((sys.maxsize, 0)).columns - len(INDENT)
     laid_out = [[*_align(rows)] for rows in tables]
@@ -254,7 +263,7 @@ def _lay_out(tables: Sequence[list[list[str]]]) -> list[list[str]]:
 
 
 def _stack(row: list[str], width: int) -> list[str]:
-    """Return the lines of a row whose cells come below its first one."""
+    """Return the lines of a row that is too wide: its first cell, then the others."""
     first, *others = row
     wrapped = textwrap.wrap(
         ", ".join(cell for cell in others if cell),
@@ -271,11 +280,11 @@ def _stack(row: list[str], width: int) -> list[str]:
 
 
 def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[ListedSignal]:
-    """Return what the options ask for of the signals and their receivers."""
+    """Return the signals and receivers that the options select."""
     sender = _find_sender(signals, options["sender"])
     app = _find_app(options["app"])
     signals = _named(signals, options["signal"])
-    # What is asked for by name is shown in any case.
+    # A signal that was named is shown in any case.
     show_unheard = options["all"] or (options["signal"] and not (sender or app))
     selected = []
     for signal in signals:
@@ -295,7 +304,7 @@ def _select(signals: list[ListedSignal], options: dict[str, Any]) -> list[Listed
 
 
 def _find_sender(signals: list[ListedSignal], name: str | None) -> str | None:
-    """Return a sender's name as connections have it, whatever its case is."""
+    """Return a sender's name as connections have it, from a name in any case."""
     if not name:
         return None
     names = {
@@ -327,7 +336,7 @@ def _named(signals: list[ListedSignal], name: str | None) -> list[ListedSignal]:
 
 
 def _nothing(options: dict[str, Any]) -> str:
-    """Return what to say where nothing is selected."""
+    """Return the message that no receiver was selected."""
     if options["unheard"]:
         return "Each of these signals has receivers."
     app = f" in the app {options['app']!r}" if options["app"] else ""
