@@ -147,8 +147,11 @@ class Signal(django.dispatch.Signal):
             entry = lookup_key, receiver, is_async
         with self.lock:
             self._clear_dead_receivers()
-            is_added = routing.add(self, entry)
-            if not (is_added or dispatch_uid) and routing.is_of_dead(self, lookup_key):
+            if (
+                not routing.add(self, entry)
+                and lookup_key[0] is not dispatch_uid
+                and routing.is_of_dead(self, lookup_key)
+            ):
                 self._dead_receivers = True
                 self._clear_dead_receivers()
                 routing.add(self, entry)

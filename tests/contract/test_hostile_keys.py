@@ -270,3 +270,22 @@ def test_class_changed_thousands_of_times(assert_same, caching):
         assert assert_same(scenario)[2] is str
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_truth_of_a_uid_is_asked_once(assert_same):
+    def scenario(Signal):
+        class Uid:
+            asked = 0
+
+            def __bool__(self):
+                Uid.asked += 1
+                return True
+
+        uid, receiver, counts = Uid(), Receiver(), []
+        signal = Signal()
+        for use in signal.connect, signal.connect, signal.disconnect:
+            use(receiver, dispatch_uid=uid)
+            counts.append(Uid.asked)
+        return counts
+
+    assert_same(scenario)
