@@ -395,10 +395,13 @@ def find_routes(signal: Signal, sender_key: Any) -> list[Route]:
 def give_back_lists(signal: Any) -> None:
     """Give the signal a plain list again, as it had before the swap.
 
-    Keep a ``Receivers`` that a program refers to: the signal must see its edits.
+    Keep a ``Receivers`` that a program refers to: the signal must see its edits. Don't
+    wait for the lock of other signals: something may hold it for ever.
     """
+    held = vars(signal)
+    if type(held.get("receivers")) is not Receivers:
+        return
     with signal.lock:
-        held = vars(signal)
         if type(held.get("receivers")) is Receivers and not _is_shared(held):
             signal.receivers = list(held["receivers"])
 

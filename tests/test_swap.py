@@ -6,6 +6,7 @@ import gc
 import platform
 import sys
 import sysconfig
+import threading
 from functools import partial, wraps
 from unittest import mock
 
@@ -111,6 +112,18 @@ def test_uninstall_leaves_a_list_that_somebody_has(implementation):
     altdispatch.uninstall()
     kept.clear()
     assert signal.send(Sender) == []
+
+
+@pytest.mark.usefixtures("clean")
+def test_uninstall_waits_for_no_lock_that_it_does_not_need(implementation):
+    altdispatch.install()
+    signal = django.dispatch.Signal()
+    signal.connect(receiver)
+    with signal.lock:
+        thread = threading.Thread(target=altdispatch.uninstall)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.usefixtures("clean")
