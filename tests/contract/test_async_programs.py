@@ -603,3 +603,5 @@ def test_programs(
         assert result == expected
 
     run()
+    # Here, where the warnings of coroutines that were never awaited are expected.
+    gc.collect()
