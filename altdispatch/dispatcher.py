@@ -150,7 +150,7 @@ class Signal(django.dispatch.Signal):
             if (
                 not routing.add(self, entry)
                 and lookup_key[0] is not dispatch_uid
-                and routing.is_of_dead(self, lookup_key)
+                and routing.is_key_of_dead(self, lookup_key)
             ):
                 self._dead_receivers = True
                 self._clear_dead_receivers()

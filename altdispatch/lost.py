@@ -108,7 +108,7 @@ def note(signal: Signal, receiver: Any, reference: Any) -> None:
         # called it isn't on the stack.
         is_late = frame.f_code.co_name == "do_pending_operations"
         frame = None if is_late else frame.f_back
-    # The line would have to be looked for.
+    # Not the line number: it takes longer to find.
     place = None if frame is None else (frame.f_code, frame.f_lasti)
     _notes[id(reference)] = weakref.ref(signal), name, kind, place
 

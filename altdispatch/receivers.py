@@ -308,14 +308,18 @@ def add(signal: Signal, entry: Entry) -> bool:
     return True
 
 
-def is_of_dead(signal: Signal, lookup_key: LookupKey) -> bool:
-    """Return whether a receiver's id was that of another one, which is dead.
+def is_key_of_dead(signal: Signal, lookup_key: LookupKey) -> bool:
+    """Return whether a receiver's lookup key is that of another one, which is dead.
 
     PyPy calls the callbacks of weak references some time after it has freed the memory,
-    so the signal may not know of that death yet.
+    so the signal may not know of that death yet. Keys of a program's own types, whose
+    comparison runs its code, are not those of a receiver's id.
     """
     return not _COUNTS_REFERENCES and any(
-        _is_usual(entry) and _is_dead(entry) and entry[0] == lookup_key
+        _is_usual(entry)
+        and hashes_as_it_compares(entry[0][0])
+        and entry[0] == lookup_key
+        and _is_dead(entry)
         for entry in signal.receivers
     )
 
@@ -398,10 +402,10 @@ def give_back_lists(signal: Any) -> None:
     Keep a ``Receivers`` that a program refers to: the signal must see its edits. Don't
     wait for the lock of other signals: something may hold it for ever.
     """
-    held = vars(signal)
-    if type(held.get("receivers")) is not Receivers:
+    if type(vars(signal).get("receivers")) is not Receivers:
         return
     with signal.lock:
+        held = vars(signal)
         if type(held.get("receivers")) is Receivers and not _is_shared(held):
             signal.receivers = list(held["receivers"])
 
