@@ -170,6 +170,7 @@ def _is_djangos_handler(handler: Any) -> bool:
         and vars(BaseConnectionHandler).get("settings") is _settings_of_handler
         and "settings" not in vars(cls)
         and "all" not in vars(handler)
+        and "_connections" in vars(handler)
         and _is_written_in(django.utils.connection, cls.all)
         and _is_written_in(django.utils.connection, cls.__iter__)
         and _is_written_in(django.utils.connection, cls.__getitem__)

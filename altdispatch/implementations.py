@@ -108,8 +108,8 @@ def _compiled() -> Implementation:
         start=_speedups.start,
         compile=_speedups.compile,
         accelerate=getattr(_speedups, "accelerate", None),
-        watch=getattr(_speedups, "watch", None),
-        get_strand=getattr(_speedups, "get_strand", None),
+        watch=_speedups.watch,
+        get_strand=_speedups.get_strand,
     )
 
 

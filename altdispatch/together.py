@@ -34,8 +34,13 @@ _create_task_of_loop: Any = asyncio.BaseEventLoop.create_task
 _run_parallel: Any = getattr(stock, "_run_parallel", None)
 
 #: Whether a task can run its first step when it is created (Python 3.12), and receivers
-#: share the context for it (Django 6.1).
-CAN_START_EARLY = hasattr(asyncio, "eager_task_factory") and _run_parallel is not None
+#: share the context for it (Django 6.1). Also whether the private names are there.
+CAN_START_EARLY = (
+    hasattr(asyncio, "eager_task_factory")
+    and hasattr(asyncio.Future, "_asyncio_future_blocking")
+    and _run_parallel is not None
+    and hasattr(stock, "_restore_context")
+)
 
 # Sends in a first step nest on the stack, unlike those of tasks that the loop runs. At
 # this depth, receivers are left to the loop.
@@ -78,9 +83,9 @@ async def run_together(
     loop = asyncio.get_running_loop()
     sender = asyncio.current_task()
     if (
-        sender is None
+        (_left_to_django and _is_left_to_django(receivers))
+        or sender is None
         or not _can_start_early(loop, sender)
-        or (_left_to_django and _is_left_to_django(receivers))
     ):
         return await run_by_django(awaitables)
     context = contextvars.copy_context()
@@ -234,13 +239,8 @@ class _Outcome(asyncio.Future[None]):
         pass
 
 
-def get_or_create_task(
-    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
-) -> Any:
-    """Return ``coroutine`` if it is a future already; otherwise create a task."""
-    if isinstance(coroutine, asyncio.Future):
-        return coroutine
-    return Task(coroutine, loop=loop, **options)
+async def _nothing() -> None:
+    """Stand for what a task that is added to a group has begun already."""
 
 
 class _Group:
@@ -297,13 +297,15 @@ class _Group:
         self.tasks.append(task)
         name = task.get_name()
         member: Any = _Outcome(loop=self.loop) if task.done() else task
+        unused = _nothing()
         # A receiver may have set a task factory.
         factory = self.loop.get_task_factory()
-        self.loop.set_task_factory(get_or_create_task)
+        self.loop.set_task_factory(lambda *args, **options: member)
         try:
-            group.create_task(member)
+            group.create_task(unused)
         finally:
             self.loop.set_task_factory(factory)
+            unused.close()
         member.set_name(name)  # On Python 3.13, create_task() has changed the name.
         if self.fatal:
             self.fatal_member = member, task
