@@ -147,6 +147,10 @@ def find_lost() -> list[LostReceiver]:
     ``ready()`` of an app after altdispatch. Of earlier ones it only finds those whose
     entry the signal still has.
 
+    Nothing tells altdispatch when the apps are ready. It looks for the dead receivers
+    when this function is called, or the first ``connect()`` after that time, whichever
+    comes first. So a receiver that a program lets go before that is reported, too.
+
     .. versionadded:: 0.2
     """
     if dispatcher.watcher is not None:
