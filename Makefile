@@ -26,7 +26,7 @@ demo: $(VENV)/with-demo ## see the swap at work in a small project, and what it 
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/with-test ## run the tests, on every core: [ARGS="tests/test_swap.py -n 0"]
-	$(PYTEST) -n auto $(ARGS)
+	$(PYTEST) -n auto --dist worksteal $(ARGS)
 
 # Not with the flags of the caller: the assertions in Python's headers are what it's for.
 debug: ## run the tests of the compiled code, and count references, on a debug build of CPython; as root
