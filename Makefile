@@ -59,7 +59,7 @@ instructions: $(VENV)/with-bench ## count the instructions of sends, and compare
 deployment: $(VENV)/with-deployment ## run it in a program that PyInstaller has frozen, and under uWSGI
 	$(PYTEST) tests/test_deployment.py $(ARGS)
 
-companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="--monitoring wagtail sentry"]
+companions: $(VENV)/with-companions ## drive other packages, stock and swapped, and compare: [ARGS="wagtail sentry"]
 	$(BIN)/python -m tests.companions $(ARGS)
 
 contrib: $(VENV)/with-contrib-test ## test what monitoring shows in other packages, and in Chromium: [ARGS="-k sentry"]

@@ -2,10 +2,9 @@
 
     python -m tests.companions                   all of them
     python -m tests.companions wagtail sentry    some
-    python -m tests.companions --monitoring      with monitoring where swapped
 
-Each companion runs on stock Django and with each implementation, in separate processes,
-as many of the packages patch Django. A run of all companions without monitoring also
+Each companion runs on stock Django, with each implementation, and with monitoring, in
+separate processes, as many of the packages patch Django. A run of all companions also
 writes its table to docs/results/. Exit status: 0 if there was no difference.
 """
 
@@ -37,6 +36,9 @@ SWAPPED = {
 }
 if find_spec("altdispatch._speedups") is None:
     del SWAPPED["c"]
+MONITORED = ", monitoring"
+#: What is compared with stock Django: each implementation, and one with monitoring.
+RUNS = [*SWAPPED, f"{next(iter(SWAPPED))}{MONITORED}"]
 # Some companions record the contents of a set in its order.
 SAME_IN_ALL_RUNS = {"PYTHONHASHSEED": "0"}
 TIME_LIMIT = 300
@@ -48,7 +50,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """A companion's outcome with each implementation: "same", or something else."""
+    """A companion's outcome in each run: "same", or something else."""
 
     companion: Companion
     lines: int
@@ -80,62 +82,50 @@ def main() -> int:
         description="Compare packages for Django, stock and swapped.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
-    parser.add_argument(
-        "--monitoring",
-        action="store_true",
-        help="enable monitoring where the dispatcher is swapped",
-    )
     options = parser.parse_args()
-    swapped = ["--swapped", *(["--monitoring"] if options.monitoring else [])]
     results = []
     for name in options.names or names():
-        results.append(compare(read(name), swapped))
+        results.append(compare(read(name)))
         print(results[-1], flush=True)
-    if not options.names and not options.monitoring:
+    if not options.names:
         file = documented_table()
         file.write_text(table(results), encoding="utf-8")
         print(f"the table: {file.relative_to(ROOT)}")
     return not all(result.is_good() for result in results)
 
 
-def compare(companion: Companion, options: Sequence[str]) -> Result:
-    """Run a companion with all dispatchers and compare.
-
-    ``options`` are those of ``_drive`` where the dispatcher is swapped.
-    """
+def compare(companion: Companion) -> Result:
+    """Run a companion with all dispatchers and compare."""
     try:
-        stock = run_companion(companion, "stock", [])
+        stock = run_companion(companion, "stock")
     except Failed as failure:
         print(failure, file=sys.stderr)
-        return Result(companion, 0, dict.fromkeys(SWAPPED, "fails on stock Django"))
-    outcomes = {name: compare_with(stock, companion, name, options) for name in SWAPPED}
+        return Result(companion, 0, dict.fromkeys(RUNS, "fails on stock Django"))
+    outcomes = {run: compare_with(stock, companion, run) for run in RUNS}
     return Result(companion, len(stock), outcomes)
 
 
-def compare_with(
-    stock: Sequence[str],
-    companion: Companion,
-    dispatcher: str,
-    options: Sequence[str],
-) -> str:
-    """Return how a run with an implementation compares with stock Django."""
+def compare_with(stock: Sequence[str], companion: Companion, run: str) -> str:
+    """Return how a run compares with stock Django."""
     try:
-        swapped = run_companion(companion, dispatcher, options)
+        swapped = run_companion(companion, run)
     except Failed as failure:
         print(failure, file=sys.stderr)
         return "fails"
     if swapped == stock:
         return "same"
-    sides = [f"{companion.name}, {side}" for side in ("stock", dispatcher)]
+    sides = [f"{companion.name}, {side}" for side in ("stock", run)]
     diff = difflib.unified_diff(stock, swapped, *sides, lineterm="")
     print("\n".join(diff), file=sys.stderr)
     return "different"
 
 
-def run_companion(
-    companion: Companion, dispatcher: str, options: Sequence[str]
-) -> list[str]:
+def run_companion(companion: Companion, run: str) -> list[str]:
     """Run a companion; return the lines of its output, or raise Failed."""
+    dispatcher = run.removesuffix(MONITORED)
+    options = ["--swapped"] if dispatcher in SWAPPED else []
+    if run.endswith(MONITORED):
+        options.append("--monitoring")
     process = subprocess.run(
         [sys.executable, "-m", f"{__package__}._drive", companion.name, *options],
         cwd=ROOT,
@@ -145,7 +135,7 @@ def run_companion(
         timeout=TIME_LIMIT,
     )
     if process.returncode:
-        raise Failed(f"{companion.name}, {dispatcher}:\n{process.stderr}")
+        raise Failed(f"{companion.name}, {run}:\n{process.stderr}")
     output = json.loads(process.stdout)
     assert output["dispatcher"] == dispatcher, output["dispatcher"]
     return json.dumps(output["seen"], indent=1).split("\n")
@@ -161,7 +151,7 @@ def documented_table() -> Path:
 
 def table(results: Sequence[Result]) -> str:
     """Return the results as reStructuredText, for a page to include."""
-    header = ["Packages", "What is compared", "Lines of it", *SWAPPED]
+    header = ["Packages", "What is compared", "Lines of it", *RUNS]
     lines = [
         f"- altdispatch: {altdispatch.__version__}",
         f"- Python: {platform.python_version()}",

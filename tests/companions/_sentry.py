@@ -28,7 +28,7 @@ def initialize(**options: Any) -> RecordingTransport:
     sentry_sdk.init(
         transport=transport,
         traces_sample_rate=1.0,
-        integrations=[DjangoIntegration(signals_spans=True, **options)],
+        integrations=[DjangoIntegration(**{"signals_spans": True, **options})],
     )
     return transport
 

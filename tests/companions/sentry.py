@@ -68,9 +68,10 @@ def drive():
     connect(stock)
     everything = play(apps.get_app_config("sentry").transport)
     less = play(initialize(signals_denylist=[post_init, ordered]))
-    assert count_spans(everything) > count_spans(less) > 0
-    assert len(everything["errors"]) == len(less["errors"]) == 2
-    return [everything, less]
+    none = play(initialize(signals_spans=False))
+    assert count_spans(everything) > count_spans(less) > count_spans(none) == 0
+    assert len(everything["errors"]) == len(less["errors"]) == len(none["errors"]) == 2
+    return [everything, less, none]
 
 
 def connect(stock):
