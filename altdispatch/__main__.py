@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> None:
         usage="python -m altdispatch run [--force] (SCRIPT | -m MODULE) [ARGS ...]",
     )
     parser.add_argument(
-        "--force", action="store_true", help="swap a dispatcher that isn't known too"
+        "--force", action="store_true", help="swap even an unknown dispatcher"
     )
     parser.add_argument(
         "-m", dest="is_module", action="store_true", help="run a module"
@@ -59,8 +59,8 @@ def run(arguments: list[str]) -> None:
     if not install(force=options.force):
         parser.exit(
             2,
-            f"altdispatch does not know the dispatcher of Django {status().django}: "
-            "nothing is swapped, nothing was run. Use --force to run all the same.\n",
+            f"altdispatch does not know the dispatcher of Django {status().django}. "
+            "Nothing was swapped or run. Use --force to swap anyway.\n",
         )
     swap_in_children(options.force)
     sys.argv = [options.program, *options.arguments]

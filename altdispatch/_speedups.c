@@ -1,9 +1,9 @@
 /* The hot paths of altdispatch/dispatcher.py, compiled.
  *
  * Each compiled method does what the Python function of the same name does, in the same
- * order, for the usual signals, senders and receivers. It leaves any other call to that
- * function, before the call has had an effect. So what isn't handled here is handled in
- * dispatcher.py. Both work on the same objects, those of receivers.py. */
+ * order, for the usual signals, senders and receivers. In every other case it calls
+ * that function before it has changed anything. Both work on the same objects, those of
+ * receivers.py. */
 
 #include "_headers/call.h"
 #include "_headers/compat.h"
@@ -15,8 +15,8 @@
 #include "_headers/state.h"
 #include "_headers/together.h"
 
-/* Return whether a method's function still has the code that it was compiled for. A
- * program that assigns other code to it replaces the method. */
+/* Return whether a method's function still has the code that it was compiled for.
+ * Assigning __code__ replaces the method. */
 static inline int
 has_code(PyObject *self, PyObject *code)
 {
@@ -39,7 +39,7 @@ get_sender_argument(PyObject *self, PyObject *const *args, Py_ssize_t count)
     return PyTuple_GET_ITEM(defaults, 0);
 }
 
-/* Call a replacement of `_live_receivers`, in the way that Django calls it. */
+/* Call a patched `_live_receivers`, in the way that Django calls it. */
 static inline PyObject *
 call_replacement(module_state *state, PyObject *signal, PyObject *sender)
 {
@@ -48,8 +48,9 @@ call_replacement(module_state *state, PyObject *signal, PyObject *sender)
                                      2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* Return whether a replacement has returned two lists, as Django's own function does.
- * If so, `lists` holds new references to them. Python unpacks anything else. */
+/* Return whether a patched `_live_receivers` has returned two lists, as Django's own
+ * function does. If so, `lists` holds new references to them. Python unpacks anything
+ * else. */
 static inline int
 get_lists(PyObject *found, PyObject **lists)
 {
@@ -63,14 +64,14 @@ get_lists(PyObject *found, PyObject **lists)
     return 1;
 }
 
-/* Do what has_listeners() does if `_live_receivers` is replaced. */
+/* has_listeners() for a patched `_live_receivers`. */
 static PyObject *
 has_listeners_replaced(module_state *state, PyObject *signal, PyObject *sender)
 {
     if (enter_level() < 0) {
         return NULL;
     }
-    /* The replacement may run any code, which may release the module. */
+    /* The patch may run any code, which may release the module. */
     PyObject *module = Py_NewRef(state->module);
     PyObject *found = call_replacement(state, signal, sender);
     PyObject *lists[2];
@@ -112,8 +113,8 @@ has_listeners(PyObject *self, PyObject *const *args, size_t flagged_count,
     return call_python(self, args, flagged_count, names);
 }
 
-/* Have Python call the receivers that a replacement has found. Return the responses, or
- * NULL with an error. */
+/* Call, in Python, the receivers that a patched `_live_receivers` returned. Return the
+ * responses, or NULL with an error. */
 static PyObject *
 call_found(module_state *state, PyObject *const *args, PyObject *names, PyObject *found,
            int robust)
@@ -129,8 +130,8 @@ call_found(module_state *state, PyObject *const *args, PyObject *names, PyObject
     return responses;
 }
 
-/* Call the asynchronous receivers that a replacement has found, and append their
- * responses to those of the synchronous ones. Return -1 with an error. */
+/* Call the asynchronous receivers that a patched `_live_receivers` returned, and append
+ * their responses to those of the synchronous ones. Return -1 with an error. */
 static int
 add_asynchronous(module_state *state, PyObject *const *args, PyObject *names,
                  PyObject *receivers, PyObject *responses, int robust)
@@ -145,8 +146,8 @@ add_asynchronous(module_state *state, PyObject *const *args, PyObject *names,
     return failed;
 }
 
-/* Send to the receivers that a replacement of `_live_receivers` returns. Return the
- * responses, or NULL with an error. */
+/* Send to the receivers that a patched `_live_receivers` returns. Return the responses,
+ * or NULL with an error. */
 static PyObject *
 dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_count,
                   PyObject *names, int robust)
@@ -178,8 +179,8 @@ dispatch_replaced(module_state *state, PyObject *const *args, size_t flagged_cou
     return responses;
 }
 
-/* Return the responses to a send. Return NULL with an error; or without one if Python
- * has to handle the send, which has had no effect then. */
+/* Return the responses to a send. On error, return NULL with an exception set. To leave
+ * the send to Python, return NULL without one; nothing has been changed yet. */
 static inline PyObject *
 dispatch(module_state *state, PyObject *const *args, size_t flagged_count,
          PyObject *names, int robust)
@@ -251,7 +252,8 @@ send_robust(PyObject *self, PyObject *const *args, size_t flagged_count,
     return send_or_call_python(self, args, flagged_count, names, 1);
 }
 
-/* Return a tuple of both lists, whose references are taken, or NULL with an error. */
+/* Return a tuple of both lists, or NULL with an error. Steals the references to both
+ * lists. */
 static inline PyObject *
 get_pair_of_lists(living_receivers *living)
 {
@@ -389,9 +391,9 @@ speedups_exec(PyObject *module)
 {
     if (the_state != NULL) {
         PyErr_SetString(PyExc_ImportError,
-                        "another interpreter of this process has it, or an earlier "
-                        "import. Where each application has an interpreter, as with "
-                        "uWSGI and mod_wsgi, give each a process of its own");
+                        "another interpreter in this process already uses the "
+                        "extension, or it was imported before. Under uWSGI or "
+                        "mod_wsgi, run each application in its own process");
         return -1;
     }
     module_state *state = PyModule_GetState(module);

@@ -14,7 +14,8 @@ from . import implementations
 from .listing import find_repeated, find_task_problems
 from .lost import find_lost
 from .naming import find_importable_signals
-from .swap import find_patched, is_installed, read_source
+from .patches import name_patches
+from .swap import is_installed, read_source
 
 
 @register
@@ -24,8 +25,8 @@ def check_dispatcher_is_known(**kwargs: Any) -> list[CheckMessage]:
         return []
     if read_source() is None:
         reason = (
-            "Django is installed without its source files, by which it would know the "
-            "signal dispatcher."
+            "Django's source files are missing, and altdispatch recognises the "
+            "dispatcher by its source."
         )
         hint = "Install Django with its .py files"
     else:
@@ -58,19 +59,11 @@ def check_extension_is_there(**kwargs: Any) -> list[CheckMessage]:
         or implementations.is_python_chosen()
     ):
         return []
-    reason = implementations.in_use.reason
-    hint = "Set ALTDISPATCH_PURE_PYTHON=1 if plain Python is what you want."
-    # If another interpreter of this process has it, the reason says what to do.
-    if "another interpreter" not in reason:
-        hint = (
-            "Install altdispatch again where there is a C compiler and the headers of "
-            "this Python. With ALTDISPATCH_REQUIRE_SPEEDUPS=1 in the environment, the "
-            f"installation fails with the compiler's error. {hint}"
-        )
     return [
         Warning(
-            f"altdispatch dispatches in plain Python: {reason}.",
-            hint=hint,
+            "altdispatch runs in plain Python, so sends are hardly faster than "
+            f"Django's: {implementations.in_use.reason}.",
+            hint="If plain Python is what you want, set ALTDISPATCH_PURE_PYTHON=1.",
             id="altdispatch.W002",
         )
     ]
@@ -81,13 +74,13 @@ def check_receivers_live(**kwargs: Any) -> list[CheckMessage]:
     """Warn of receivers that died before the apps were ready."""
     return [
         Warning(
-            f"{lost.signal or 'A signal'} has lost {lost.receiver} ({lost.kind}): it "
-            "was connected weakly"
+            f"{lost.signal or 'A signal'} lost the receiver {lost.receiver} "
+            f"({lost.kind}): it was connected weakly"
             + (f" at {lost.file}:{lost.line}" if lost.file else "")
-            + ", and nothing else refers to it. It is never called.",
+            + " and died because nothing else referred to it. It is never called.",
             hint=(
                 "Connect it with weak=False, or keep a reference to it for as long as "
-                "it is to be called."
+                "it should be called."
             ),
             id="altdispatch.W005",
         )
@@ -108,33 +101,46 @@ def check_signals(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+_PATCH_HINTS = {
+    "_live_receivers": (
+        "Nothing is wrong, and you need not do anything. altdispatch calls the patch "
+        "for each send for which Django would; the rest of a send stays fast. Sentry's "
+        "SDK patches it even with signals_spans=False."
+    ),
+    "_clear_dead_receivers": (
+        "altdispatch calls the patch where Django would, but the sends concerned run "
+        "in plain Python, so they are hardly faster than Django's."
+    ),
+}
+
+
 def _report_patches(signals: list[Signal]) -> list[CheckMessage]:
     if not is_installed():
         return []
     return [
         Info(
-            f"{patch}, of the package {patch.partition('.')[0]!r}, replaces the "
-            f"look-up of receivers of {owner}.",
-            hint=(
-                "Nothing is wrong, and there is nothing to do. The package's function "
-                "is called for each send, as by Django; the rest of a send stays fast. "
-                "Sentry's SDK replaces the look-up with signals_spans=False too."
-            ),
+            f"The package {patch.partition('.')[0]!r} has patched {owner}.{method} "
+            f"({patch}).",
+            hint=_PATCH_HINTS[method],
             id="altdispatch.I003",
         )
-        for owner, patch in find_patched(signals).items()
+        for owner, method, patch in name_patches(signals)
     ]
 
 
 def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Info(
-            f"{signal} calls {receiver.receiver} more than once for each send: the "
-            f"app {receiver.app!r} has connected it again (dispatch_uid: "
-            f"{receiver.dispatch_uid or 'none'}).",
+            f"{signal} calls {receiver.receiver} more than once per send: it is "
+            "connected again "
+            + (
+                f"with dispatch_uid {receiver.dispatch_uid}."
+                if receiver.dispatch_uid
+                else "without a dispatch_uid."
+            ),
             hint=(
-                "Connect it once, or with the same dispatch_uid, unless it is meant "
-                "to be called again."
+                "Connect it once, or pass the same dispatch_uid, unless you want it "
+                "called twice."
             ),
             id="altdispatch.I004",
         )
@@ -145,8 +151,12 @@ def _report_repeated(signals: list[Signal]) -> list[CheckMessage]:
 def _report_tasks(signals: list[Signal]) -> list[CheckMessage]:
     return [
         Error(
-            f"{signal}, sent by {sender or 'anything'}: {problem}",
-            hint="Sends that would queue it raise an error.",
+            f"A task for {signal} from {sender or 'any sender'} can't be queued: "
+            f"{problem}",
+            hint=(
+                "Until this is fixed, each send that would queue it raises "
+                "ImproperlyConfigured."
+            ),
             id="altdispatch.E006",
         )
         for signal, sender, problem in find_task_problems(signals)

@@ -81,7 +81,7 @@ class ListedSignal:
     Attributes:
 
         name
-            That under which it can be imported, if there is one: with its module.
+            The dotted name that the signal can be imported by, or None.
         type
             The name of its class.
         connections

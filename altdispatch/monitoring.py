@@ -47,9 +47,8 @@ class ReceiverStats(_Stats):
     """What was counted of a receiver of a signal.
 
     Receivers with the same code share one, such as functions that are made for each
-    request; so do objects of the same class. It's the receiver itself, not what a
-    decorator or a monitoring agent has wrapped around it, if that has set
-    ``__wrapped__``.
+    request; so do objects of the same class. Wrappers that set ``__wrapped__`` are
+    looked through.
 
     Attributes:
 
@@ -220,7 +219,7 @@ def subscribe(
             A function with one argument.
 
         slower_than
-            How many seconds a call takes at least that it is called for. 0 is for all.
+            Report only calls that take at least this many seconds; 0 reports all.
 
     Return a ``Subscription``. Until that is ended, receivers are counted and timed also
     without ``enable()``. Raise ``ValueError`` if ``slower_than`` is negative.

@@ -10,8 +10,11 @@ from django.dispatch import Signal
 
 from .dispatcher import OWN_CLEAR_DEAD_RECEIVERS, OWN_LIVE_RECEIVERS
 from .naming import (
+    dotted,
     find_importable_signals,
     find_subclasses,
+    name_patch,
+    name_signals,
     read_class,
     read_instance,
     read_mro,
@@ -38,11 +41,27 @@ def find_signals() -> list[Signal]:
     return [*found.values()]
 
 
-def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
-    """Return the patches of the look-up, each after the class or signal that has it.
+def name_patches(signals: Iterable[Signal]) -> list[tuple[str, str, str]]:
+    """Return the names of class or signal, method and patch, for each patched look-up.
 
-    It covers all classes of signals, and ``signals``. Call it while altdispatch is
-    installed: otherwise Django's own methods count as patches.
+    It covers all classes of signals, and those of ``signals`` that have a name.
+    """
+    patches = _find_patches(signals)
+    signal_names = name_signals([owner for owner, _, _ in patches])
+    named = []
+    for owner, method, patch in patches:
+        is_class = issubclass(type(owner), type)
+        name = dotted(owner) if is_class else signal_names.get(id(owner))
+        if name is not None:
+            named.append((name, method, name_patch(patch)))
+    return named
+
+
+def _find_patches(signals: Iterable[Signal]) -> list[tuple[Any, str, Any]]:
+    """Return the class or signal, the method's name and the patch, for each patch.
+
+    Call it while altdispatch is installed: otherwise Django's own methods count as
+    patches.
     """
     classes = {
         id(base): base for cls in find_subclasses(Signal) for base in read_mro(cls)
@@ -52,7 +71,7 @@ def find_patches(signals: Iterable[Signal]) -> list[tuple[Any, Any]]:
     ]
     owners += [(signal, read_instance(signal)) for signal in signals]
     return [
-        (owner, variables[name])
+        (owner, name, variables[name])
         for owner, variables in owners
         for name, own in _UNPATCHED.items()
         if name in variables and id(variables[name]) not in own

@@ -55,7 +55,7 @@ def list_sends(found: Profile) -> list[list[str]]:
         counts = signal["sends"], signal["unheard"], calls
         return [signal["name"], *(_format_count(each / found.times) for each in counts)]
 
-    head = ["signal", "sent", "to nobody", "receivers called"]
+    head = ["signal", "sent", "without receivers", "receivers called"]
     return [head, *(sum_up(signal) for signal in found.signals)]
 
 
@@ -65,17 +65,19 @@ def give_verdict(found: Profile) -> str:
         return "Not worth it here: no signal is sent."
     saved, least, most = found.saved()
     whole = median(found.stock)
-    measured = (
-        f"{format_time(saved)} of {format_time(whole)}, {saved / whole:.1%} "
-        f"(95 %: {format_time(least)} to {format_time(most)})"
-    )
-    if found.times < FEWEST or least <= 0 <= most:
-        return f"Not worth it here: no difference can be measured, {measured}."
-    if most < 0:
-        return f"Not worth it here: altdispatch loses {measured.replace('-', '')}."
+    is_clear = found.times >= FEWEST and not least <= 0 <= most
+    is_slower = is_clear and most < 0
+    if is_slower:
+        saved, least, most = -saved, -most, -least
+    share = f"{format_time(saved)} of {format_time(whole)}, {saved / whole:.1%}"
+    bounds = f"95 %: {format_time(least)} to {format_time(most)}"
+    if not is_clear:
+        return f"Not worth it here: no measurable difference ({share}; {bounds})."
+    if is_slower:
+        return f"Not worth it here: altdispatch is slower by {share} ({bounds})."
     if saved < whole / 100:
-        return f"Not worth it here: altdispatch saves {measured}."
-    return f"Worth it here: altdispatch saves {measured}."
+        return f"Not worth it here: altdispatch saves {share} ({bounds})."
+    return f"Worth it here: altdispatch saves {share} ({bounds})."
 
 
 def format_time(seconds: float) -> str:

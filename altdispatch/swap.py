@@ -22,14 +22,8 @@ import django.dispatch.dispatcher as stock
 
 from . import asgi, dispatcher, implementations
 from .implementations import graft
-from .naming import (
-    dotted,
-    find_importable_signals,
-    name_patch,
-    name_signals,
-    read_instance,
-)
-from .patches import find_patches, find_signals
+from .naming import find_importable_signals, name_patch, read_instance
+from .patches import find_signals, name_patches
 from .receivers import give_back_lists
 
 # The dispatchers that altdispatch can replace: the digest of their source, and the
@@ -76,10 +70,11 @@ class Status:
             each with the name of what replaces it.
         patched
             The names of the classes and signals whose ``_live_receivers`` or
-            ``_clear_dead_receivers`` another package has replaced, each with the name
-            of what replaces it. The patch is called at each send, as by Django; the
-            rest of a send stays fast. A patch of Django's class affects every signal.
-            Signals that can't be imported are left out.
+            ``_clear_dead_receivers`` another package has patched, each with the name of
+            the patch. altdispatch calls the patch where Django would. With a patched
+            ``_live_receivers``, the rest of a send stays fast; with a patched
+            ``_clear_dead_receivers``, sends run in plain Python. A patch of Django's
+            class affects every signal. Signals that can't be imported are left out.
 
     .. versionadded:: 0.1
     .. versionchanged:: 0.2
@@ -97,7 +92,10 @@ class Status:
     patched: dict[str, str]
 
     def rows(self) -> dict[str, str]:
-        """Return the rows of the table that ``status`` prints, by their labels."""
+        """Return the rows of the table that ``status`` prints, by their labels.
+
+        .. versionadded:: 0.2
+        """
         return {
             "installed": "yes" if self.installed else "no",
             "implementation": f"{self.implementation} ({self.reason})",
@@ -203,24 +201,14 @@ def status() -> Status:
         python=platform.python_version(),
         swapped=tuple(swapped),
         left_alone=left_alone,
-        patched=find_patched(find_importable_signals()) if is_installed() else {},
+        patched=_find_patched() if is_installed() else {},
     )
 
 
-def find_patched(signals: list[stock.Signal]) -> dict[str, str]:
-    """Return the names of patches of the look-up, by the class or signal patched.
-
-    It covers all classes of signals, and those of ``signals`` that have a name.
-    """
-    patches = find_patches(signals)
-    names = name_signals([owner for owner, _ in patches])
-    patched = {}
-    for owner, method in patches:
-        is_class = issubclass(type(owner), type)
-        name = dotted(owner) if is_class else names.get(id(owner))
-        if name is not None:
-            patched[name] = name_patch(method)
-    return patched
+def _find_patched() -> dict[str, str]:
+    """Return the names of the patches of the look-up, by the class or signal."""
+    patches = name_patches(find_importable_signals())
+    return {owner: patch for owner, _, patch in patches}
 
 
 @cache

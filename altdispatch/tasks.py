@@ -397,8 +397,8 @@ class TaskReceiver:
             return (
                 f'{self.task.module_path} is connected with when="transaction", but '
                 f"its backend stores tasks in the database {database!r}, and the data "
-                f"is in {using!r}: no transaction is of both. Route the tasks to "
-                f'{using!r}, or use when="commit".'
+                f"is in {using!r}: no transaction covers both databases. Route the "
+                f'tasks to {using!r}, or use when="commit".'
             )
         return None
 

@@ -1,4 +1,4 @@
-"""What does all this come to, for an ASGI server?
+"""How many more requests does an ASGI server answer?
 
     python benchmarks/load.py                           by turns, for some seconds each
     python benchmarks/load.py --soak 600 --variants c   one server, and what it leaves
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ if str(ROOT) not in sys.path:
     # For a script, Python looks in the script's folder; the package is one above.
     sys.path.insert(0, str(ROOT))
 
+from benchmarks.report import list_table_row  # noqa: E402
 from benchmarks.run import DISPATCHERS, documented_table  # noqa: E402
 
 PATHS = {
@@ -82,12 +83,37 @@ class Server:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk and the server have to say: all times are in milliseconds."""
+    """What wrk and the server tell of a round; times are in milliseconds.
+
+    Attributes:
+
+        rate
+            Requests per second.
+        half, most
+            The median and the 99th percentile of the latency.
+        cpu
+            The CPU time of the server per request.
+    """
 
     rate: float
     half: float
     most: float
     cpu: float
+
+
+#: By an attribute of ``Load``: the title of its table, and the format of its values.
+ABSOLUTE = {
+    "half": ("Median latency, in milliseconds", ".1f"),
+    "most": ("99th percentile of the latency, in milliseconds", ".1f"),
+}
+#: The same; only stock's values are absolute in these tables. The exponent makes ratios
+#: above 1 better.
+RELATIVE = {
+    "rate": ("Requests per second", ".0f", 1),
+    "cpu": ("CPU time per request, in milliseconds", ".2f", -1),
+}
+# By request, then by variant: the rounds.
+Loads = Mapping[str, Mapping[str, Sequence[Load]]]
 
 
 @contextmanager
@@ -143,64 +169,80 @@ def milliseconds(text: str) -> float:
 
 
 def table(variants: Sequence[str], rounds: int, seconds: int) -> str:
-    """Measure, and return the table as reStructuredText."""
+    """Measure, and return the tables as reStructuredText."""
     before, *_ = os.getloadavg()
-    lines = [
-        "",
-        ".. list-table::",
-        "   :header-rows: 1",
-        "",
-        "   * - ",
-        *(f"     - {variant}" for variant in variants),
-    ]
+    loads = {}
     for setup, options in SETUPS.items():
         with ExitStack() as stack:
             servers = {v: stack.enter_context(serving(v, *options)) for v in variants}
             for path_name, path in PATHS.items():
-                print(f"{path_name}, {setup}", file=sys.stderr)
-                lines += [f"   * - {path_name}, {setup}"]
-                lines += cells(servers, path, rounds, seconds)
-    heading = (
-        f"Requests by {CONNECTIONS} connections, {rounds} rounds of {seconds} s for "
-        "each dispatcher by turns. Times faster than stock in requests per second, the "
-        "median of the rounds, with the lowest and the highest; stock's CPU time for a "
-        "request over this one's, likewise; then the medians of what half and 99 % of "
-        "the requests took, in milliseconds. "
+                name = f"{path_name}, {setup}"
+                print(name, file=sys.stderr)
+                loads[name] = measure(servers, path, rounds, seconds)
+    about = (
+        f"Requests by {CONNECTIONS} connections, for {seconds} s to each dispatcher in "
+        f"turn. Each value is the median of {rounds} rounds. In the first two tables, "
+        "the columns after stock's are ratios to stock: above 1 is better. "
         f"Load average: {before:.1f} at the start, {os.getloadavg()[0]:.1f} at the end."
     )
-    return "\n".join([heading, *lines, ""])
+    return "\n\n".join([about, *make_tables(loads)]) + "\n"
 
 
-def cells(
-    servers: dict[str, Server], path: str, rounds: int, seconds: int
-) -> list[str]:
-    """Measure a row, and return what is in its columns."""
-    loads = {variant: [] for variant in servers}
+def measure(
+    servers: Mapping[str, Server], path: str, rounds: int, seconds: int
+) -> dict[str, list[Load]]:
+    """Return the rounds of each variant."""
+    loads: dict[str, list[Load]] = {variant: [] for variant in servers}
     for server in servers.values():
         put_load(server, path, 1)
     for _ in range(rounds):
         for variant, server in servers.items():
             loads[variant].append(put_load(server, path, seconds))
-    stock, *_ = loads.values()
-    return [f"     - {describe(measured, stock)}" for measured in loads.values()]
+    return loads
 
 
-def describe(loads: Sequence[Load], stock: Sequence[Load]) -> str:
-    """Return what a cell says of the rounds of a dispatcher."""
-    half = median(load.half for load in loads)
-    most = median(load.most for load in loads)
-    if loads is stock:
-        rate = median(load.rate for load in loads)
-        cpu = median(load.cpu for load in loads)
-        return f"{rate:.0f} a second; CPU {cpu:.2f} ms; {half:.1f}, {most:.1f} ms"
-    rates = [load.rate / base.rate for load, base in zip(loads, stock, strict=True)]
-    cpu = [base.cpu / load.cpu for load, base in zip(loads, stock, strict=True)]
-    return f"{spread(rates)}; CPU {spread(cpu)}; {half:.1f}, {most:.1f} ms"
+def make_tables(loads: Loads) -> Iterator[str]:
+    """Yield a table for each value that was measured, with one figure a cell."""
+    stock, *others = next(iter(loads.values()))
+    for attribute, (title, form, exponent) in RELATIVE.items():
+        rows = [["", stock]]
+        for other in others:
+            rows[0] += [other, f"{other}, worst", f"{other}, best"]
+        for name, rounds in loads.items():
+            row = [name, format(find_median(rounds[stock], attribute), form)]
+            for other in others:
+                ratios = compare(rounds[stock], rounds[other], attribute, exponent)
+                row += [f"{each:.2f}" for each in ratios]
+            rows.append(row)
+        yield make_list_table(title, rows)
+    for attribute, (title, form) in ABSOLUTE.items():
+        rows = [["", stock, *others]]
+        for name, rounds in loads.items():
+            medians = (find_median(each, attribute) for each in rounds.values())
+            rows.append([name, *(format(median, form) for median in medians)])
+        yield make_list_table(title, rows)
 
 
-def spread(ratios: Sequence[float]) -> str:
-    """Return the median, with the lowest and the highest."""
-    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+def find_median(rounds: Sequence[Load], attribute: str) -> float:
+    """Return the median of a value of the rounds."""
+    return median(getattr(load, attribute) for load in rounds)
+
+
+def compare(
+    stock: Sequence[Load], other: Sequence[Load], attribute: str, exponent: int
+) -> tuple[float, float, float]:
+    """Return how many times as good the other is: median, worst and best round."""
+    ratios = [
+        (getattr(load, attribute) / getattr(base, attribute)) ** exponent
+        for load, base in zip(other, stock, strict=True)
+    ]
+    return median(ratios), min(ratios), max(ratios)
+
+
+def make_list_table(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as reStructuredText; the first row has the headings."""
+    head = [f".. list-table:: {title}", "   :header-rows: 1", ""]
+    return "\n".join(head + [line for row in rows for line in list_table_row(row)])
 
 
 def soak(variant: str, seconds: int) -> None:

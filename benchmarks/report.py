@@ -85,15 +85,16 @@ class Report:
         blocks = [[f"{name}: {value}" for name, value in self.environment.items()]]
         for title, table in tables.items():
             blocks.append([title, *(aligned(row, widths) for row in table)])
-        rounds = (
-            "the median of the rounds, in brackets the lowest and the highest of them"
-        )
+        rounds = "the median of the rounds, with the lowest and the highest in brackets"
         blocks.append(textwrap.wrap(self.legend(rounds), 88))
         return "\n\n".join("\n".join(block) for block in blocks)
 
     def rst(self) -> str:
         """Return the tables as reStructuredText, to be included in a page."""
-        rounds = "the median of the rounds. Spread: how far a round was from it at most"
+        rounds = (
+            "the median of the rounds. Spread is the largest deviation of a round from "
+            "the median"
+        )
         blocks = [
             [f"- {name}: {value}" for name, value in self.environment.items()],
             [self.legend(rounds)],
@@ -114,10 +115,9 @@ class Report:
         """Return how to read the table, with what it has of the rounds."""
         baseline = self.variants[0]
         return (
-            f"How many times faster than {baseline}: {rounds}. Above 1 is faster. "
-            "Plain loop: the same for a loop that calls the same receivers and does "
-            f"nothing else. The times of {baseline}, the least measured, are only "
-            "indicative."
+            f"How many times as fast as {baseline}: {rounds}. Above 1 is faster. "
+            "Plain loop: the same for a loop that only calls the receivers. The "
+            f"absolute times of {baseline} are approximate."
         )
 
 

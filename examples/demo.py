@@ -156,7 +156,7 @@ def same_as_asynchronous(report, ratios):
     if not any(ratio > 1.1 for ratio in found):
         python, django = report.environment["Python"], report.environment["Django"]
         lines += [
-            "Its faster asend() needs Django 6.1 and Python 3.12, or newer ones; this is",
+            "Its faster asend() needs Django 6.1 and Python 3.12, or newer; this is",
             f"Django {django} on {python}.",
         ]
     return lines

@@ -182,6 +182,23 @@ def test_what_wrk_calls_a_time(monkeypatch):
     assert times == [12.5, 0.25, 1200]
 
 
+def test_tables_of_loads(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.load import Load, make_tables
+
+    stock = [Load(100, 5, 9, 0.5), Load(50, 6, 8, 1), Load(200, 7, 7, 0.25)]
+    swapped = [Load(110, 4, 8, 0.4), Load(60, 4, 7, 0.5), Load(400, 3, 6, 0.25)]
+    tables = [*make_tables({"a page": {"stock": stock, "c": swapped}})]
+    rows = [table.partition("   * - a page\n")[2].split() for table in tables]
+    assert [row[1::2] for row in rows] == [
+        ["100", "1.20", "1.10", "2.00"],
+        ["0.50", "1.25", "1.00", "2.00"],
+        ["6.0", "4.0"],
+        ["8.0", "7.0"],
+    ]
+    assert "     - c, worst\n     - c, best\n" in tables[0]
+
+
 def test_a_worker_that_fails_fails_the_runner(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks.processes import Worker

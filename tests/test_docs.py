@@ -9,6 +9,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 import urllib.request
@@ -21,7 +22,7 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import Signal
 
 import altdispatch
-from altdispatch import monitoring
+from altdispatch import implementations, monitoring
 
 from .conftest import ROOT
 from .system.shop.models import Product
@@ -378,6 +379,17 @@ def test_worth_it(project):
     assert blocks("readers/faster.rst") == [measure]
     (written,) = project.type(measure)
     assert "orth it here: " in written
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="only CPython has free-threaded builds"
+)
+def test_compatibility(monkeypatch):
+    """The page has the line that a free-threaded build prints."""
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1)
+    reason = implementations._why_not_built()
+    page = (DOCS / "explanation" / "compatibility.rst").read_text("utf-8")
+    assert f"\n   implementation: python ({reason})\n" in page
 
 
 def test_turn_off(monkeypatch):

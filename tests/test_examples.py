@@ -144,7 +144,7 @@ def test_the_verdict_of_the_demo_where_something_is_not_faster(verdict):
     assert "needs Django 6.1" not in said
     said = verdict(Asynchronous=[1.02, 1.01])
     assert (
-        "needs Django 6.1 and Python 3.12, or newer ones; this is\nDjango 5.2.1" in said
+        "needs Django 6.1 and Python 3.12, or newer; this is\nDjango 5.2" in said
     )
 
 

@@ -347,7 +347,7 @@ def test_selecting_by_sender(tell, connect):
         (f"{__name__}.coroutine_function", None),
     ]
     assert f"{__name__}.unheard" not in names(tell("--sender", "auth.User", "--json"))
-    with pytest.raises(CommandError, match=r"no model 'auth\.Usr'"):
+    with pytest.raises(CommandError, match=r"is named 'auth\.Usr'"):
         tell("--sender", "auth.Usr")
 
 
@@ -387,7 +387,7 @@ def test_signals_that_nobody_listens_to(tell, connect):
     assert "no receivers\n" not in output
     every = tell("--all")
     hidden = len(re.findall("^  no receivers$", every, re.MULTILINE))
-    assert f"Signals without receivers, which --all shows: {hidden}.\n" in output
+    assert f"{hidden} signals without receivers are hidden. " in output
     assert "--all" not in every
     # What is asked for is shown.
     assert tell("--signal", "unheard") == f"{__name__}.unheard\n  no receivers\n"
@@ -416,6 +416,12 @@ def test_selecting_the_unheard(tell, connect):
     after = names(tell("--unheard", "--json"))
     assert set(before) - set(after) == {NAME}
     assert NAME in names(tell("--unheard", "--sender", "auth.User", "--json"))
+
+
+@pytest.mark.parametrize("option", ["--signal", "--sender", "--app"])
+def test_lost_is_not_combined(tell, option):
+    with pytest.raises(CommandError, match="--lost can't be combined with"):
+        tell("--lost", option, "auth")
 
 
 @pytest.mark.parametrize("columns", [1, 40, 80])

@@ -201,10 +201,10 @@ def test_check(run_project: Callable[..., str]) -> None:
     )
     assert output.count("(altdispatch.W005)") == len(expected())
     assert (
-        f"?: (altdispatch.W005) shop.apps.paid has lost {LOCAL}local (a local "
+        f"?: (altdispatch.W005) shop.apps.paid lost the receiver {LOCAL}local (a local "
         "function): it was connected weakly at "
     ) in output
-    assert f"apps.py:{line('C')}, and nothing else refers to it. " in output
+    assert f"apps.py:{line('C')} and died because nothing else referred to" in output
     assert "weak=False" in output
 
 

@@ -446,11 +446,11 @@ def test_different_databases(in_other):
     Router.in_other = (in_other,)
     with override_settings(DATABASE_ROUTERS=[Router()]):
         for sender in (Tag, "shop.Tag"):
-            with pytest.raises(ImproperlyConfigured, match="no transaction is of both"):
+            with pytest.raises(ImproperlyConfigured, match="transaction covers both"):
                 connect_task(post_save, get_task(), sender=sender, payload=payload)
         # It gets every model's signal, also that of the rows of tasks.
         connect_task(post_save, get_task(), payload=payload_of_tags)
-        with pytest.raises(ImproperlyConfigured, match="no transaction is of both"):
+        with pytest.raises(ImproperlyConfigured, match="transaction covers both"):
             Tag.objects.create(name="one")
         database = Router().db_for_write(DBTaskResult) or "default"
         Tag(name="two").save(using=database)
@@ -483,9 +483,10 @@ def test_system_check():
         Router.in_other = (Tag, Book)
         assert len({one.msg for one in messages()}) == 2
     assert message.msg.startswith(
-        "django.db.models.signals.post_save, sent by shop.Tag: "
+        "A task for django.db.models.signals.post_save from shop.Tag can't be queued: "
         "tests.test_tasks.reindex is connected"
     )
+    assert "raises ImproperlyConfigured" in message.hint
     assert message.is_serious()
     # Django's own check would report the pending connection.
     del apps._pending_operations["shop", "never"]

@@ -304,7 +304,7 @@ def check_transaction(
         statuses = Counter(status for _, status in queued)
     return [
         database,
-        f"{killed['tests.delivery.write']} + {killed['django']}",
+        *(str(killed[command]) for command in ("tests.delivery.write", "django")),
         *map(str, (counts.committed, counts.without, counts.rolled_back)),
         str(counts.doubled),
         describe(statuses),
@@ -324,13 +324,13 @@ def find_losses(
             wait_for(lambda: all(writer.has_ended() for writer in victims))
         tasks = Counter(number for number, _ in project.queued())
         counts = Counts.of(project, tasks)
-    share = f"{counts.without / counts.committed:.2%}"
     return [
         ", ".join(ENGINES[engine]),
         f'``"{when}"``',
         str(kills),
         str(counts.committed),
-        f"{counts.without} ({share})",
+        str(counts.without),
+        f"{counts.without / counts.committed:.2%}",
         str(counts.rolled_back),
         str(counts.doubled),
     ]
@@ -388,7 +388,8 @@ def describe(statuses: Counter[str]) -> str:
 
 TRANSACTION = [
     "Database",
-    "Killed: web + workers",
+    "Web processes killed",
+    "Workers killed",
     "Orders committed",
     "Without a task",
     "Tasks of rolled-back orders",
@@ -402,6 +403,7 @@ LOSSES = [
     "Web processes killed",
     "Orders committed",
     "Without a task",
+    "Share without a task",
     "Tasks of rolled-back orders",
     "Orders with two tasks",
 ]

@@ -32,7 +32,7 @@ INDENT = "  "
 
 
 class _Subparser(CommandParser):
-    """Takes what every command takes after the name of the subcommand, too."""
+    """Accept the common command options after the subcommand's name, too."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -50,7 +50,7 @@ class _Subparser(CommandParser):
 
 
 class Command(BaseCommand):
-    help = "Tells what altdispatch does in this project, and what there is to dispatch."
+    help = "Show what is swapped, list signals and receivers, or profile them."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -74,7 +74,8 @@ class Command(BaseCommand):
         add.add_argument(
             "--sender",
             metavar="NAME",
-            help="only receivers of this sender; write a model as app.Model",
+            help="only receivers that this sender reaches, including those connected "
+            "for every sender; write a model as app.Model",
         )
         add.add_argument(
             "--app", metavar="LABEL", help="only receivers that are defined in this app"
@@ -86,8 +87,8 @@ class Command(BaseCommand):
         which.add_argument(
             "--unheard",
             action="store_true",
-            help="only signals without receivers; with --sender or --app, without "
-            "such receivers",
+            help="only signals without receivers; with --sender or --app, only those "
+            "without a receiver for that sender or app",
         )
         which.add_argument(
             "--lost",
@@ -165,7 +166,9 @@ class Command(BaseCommand):
 
     def tell_lost(self, options: dict[str, Any]) -> None:
         if options["signal"] or options["sender"] or options["app"]:
-            raise CommandError("--lost takes no --signal, --sender or --app.")
+            raise CommandError(
+                "--lost can't be combined with --signal, --sender or --app."
+            )
         lost = find_lost()
         if options["json"]:
             self.stdout.write(json.dumps([asdict(one) for one in lost], indent=2))
@@ -175,7 +178,7 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(signal))
             self.stdout.write(INDENT + _tell_lost(one))
         if not lost:
-            self.stdout.write("No receiver is lost.")
+            self.stdout.write("No lost receivers.")
 
     def tell_signals(self, options: dict[str, Any]) -> None:
         if options["lost"]:
@@ -196,16 +199,14 @@ class Command(BaseCommand):
         if not signals or (not is_found and (options["sender"] or options["app"])):
             self.stdout.write(_nothing(options))
         elif hidden := _count_hidden(listed, signals, options):
-            self.stdout.write(
-                f"Signals without receivers, which --all shows: {hidden}."
-            )
+            self.stdout.write(_describe_hidden(hidden))
 
     def tell_profile(self, options: dict[str, Any]) -> None:
         command, url = options["command_line"], options["url"]
         if bool(command) is (url is not None):
             raise CommandError("Say what to profile: either --url PATH or -- COMMAND.")
         if options["requests"] < 1:
-            raise CommandError("There must be at least one request.")
+            raise CommandError("--requests must be at least 1.")
         try:
             found = profile(_make_work(options))
         except Failed as error:
@@ -216,9 +217,10 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(asdict(found), indent=2))
             return
         self.stdout.write(self.style.MIGRATE_HEADING(give_title(found)))
+        each = "run" if found.status is None else "request"
         for heading, rows in (
-            ("Receivers, each time", list_receivers(found)),
-            ("Signals, each time", list_sends(found)),
+            (f"Receivers, per {each}", list_receivers(found)),
+            (f"Signals, per {each}", list_sends(found)),
         ):
             self.stdout.write(self.style.MIGRATE_HEADING(heading))
             for line in _align(rows):
@@ -230,16 +232,24 @@ def _make_work(options: dict[str, Any]) -> Work:
     """Return what is to be profiled by the options of the command."""
     if options["command_line"]:
         return Work(command=options["command_line"])
-    headers = dict(header.partition(":")[::2] for header in options["header"])
+    headers = dict(map(_split_header, options["header"]))
     return Work(
         url=options["url"],
         requests=options["requests"],
         method=options["method"].upper(),
         data=options["data"],
-        headers={name.strip(): value.strip() for name, value in headers.items()},
+        headers=headers,
         user=options["user"],
         is_asgi=options["asgi"],
     )
+
+
+def _split_header(header: str) -> tuple[str, str]:
+    """Return the name and the value of a header, as ``--header`` has it."""
+    name, colon, value = header.partition(":")
+    if not (colon and name.strip()):
+        raise CommandError(f"--header must be 'NAME: VALUE', not {header!r}.")
+    return name.strip(), value.strip()
 
 
 def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -314,7 +324,7 @@ def _find_sender(signals: list[ListedSignal], name: str | None) -> str | None:
     for known in names:
         if known.lower() == name.lower():
             return known
-    raise CommandError(f"There is no model {name!r}, and no such sender.")
+    raise CommandError(f"No model or sender is named {name!r}.")
 
 
 def _find_app(name: str | None) -> str | None:
@@ -354,6 +364,12 @@ def _count_hidden(
     return len(listed) - len(shown)
 
 
+def _describe_hidden(count: int) -> str:
+    if count == 1:
+        return "1 signal without receivers is hidden. Show it with --all."
+    return f"{count} signals without receivers are hidden. Show them with --all."
+
+
 def _has_name(signal: ListedSignal, pattern: str) -> bool:
     name = signal.name or signal.type
     return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[2], pattern)
@@ -385,6 +401,9 @@ def _tell_lost(lost: LostReceiver) -> str:
 
 
 def _shorten(file: str) -> str:
-    """Return a path from the current folder on, or from one that is imported from."""
+    """Return a path relative to the current folder or an entry of ``sys.path``.
+
+    Choose whichever is shorter.
+    """
     folders = [os.path.join(folder, "") for folder in (os.getcwd(), *sys.path)]
     return min((file.removeprefix(folder) for folder in folders), key=len)
