@@ -143,9 +143,7 @@ def test_the_verdict_of_the_demo_where_something_is_not_faster(verdict):
     assert "1.0 is expected where send() calls an asynchronous receiver" in said
     assert "needs Django 6.1" not in said
     said = verdict(Asynchronous=[1.02, 1.01])
-    assert (
-        "needs Django 6.1 and Python 3.12, or newer; this is\nDjango 5.2" in said
-    )
+    assert "needs Django 6.1 and Python 3.12, or newer; this is\nDjango 5.2" in said
 
 
 def test_receipts_are_lost_only_where_the_task_is_apart(run):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import os
+import signal as signals
 import sys
 import threading
+import time
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, async_to_sync, sync_to_async
 
 from altdispatch.releases import SYNC_RECEIVERS_FIRST
+
+from .interrupts import interrupt_main_thread
 
 pytestmark = pytest.mark.monitored
 
@@ -353,3 +359,110 @@ def test_cancelling_again_while_a_synchronous_receiver_runs(assert_same):
 
     notes = assert_same(scenario)
     assert notes.count("inner is cancelled") == 2
+
+
+class Limit(Exception):
+    """What a signal handler raises, as for Celery's soft time limit."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGUSR1")
+@pytest.mark.parametrize(
+    ("moment", "how"),
+    [
+        # For asend(), the loop logs the error, as that of any other callback.
+        ("ended", "send"),
+        ("ended", "send_robust"),
+        *(
+            (moment, how)
+            for moment in ("carried back", "paired")
+            for how in ("send", "asend", "send_robust", "asend_robust")
+        ),
+    ],
+)
+def test_handler_that_raises_while_results_are_collected(assert_same, moment, how):
+    """The error comes out of the send: the receivers have ended, and nothing is left.
+
+    A signal is delivered when the task of the last receiver has ended, when its changes
+    to the context are carried back, or when the results are paired with the receivers.
+    """
+    if moment == "carried back" and not SYNC_RECEIVERS_FIRST:
+        pytest.skip("each receiver has its own context")
+    variable = contextvars.ContextVar("variable")
+
+    def handle(number, frame):
+        raise Limit
+
+    def scenario(Signal):
+        signal = Signal()
+        notes = []
+        loops = []
+        armed = [True]
+
+        def strike():
+            if armed and notes[-2:] == ["first ends", "last ends"]:
+                armed.clear()
+                notes.append("signal")
+                interrupt_main_thread(signals.SIGUSR1)
+
+        class Value:
+            def __ne__(self, other):
+                strike()
+                return True
+
+        class Found(list):
+            def __iter__(self):
+                for receiver in list(super().__iter__()):
+                    if receiver is last:
+                        strike()
+                    yield receiver
+
+        async def first(**kwargs):
+            loops.append(asyncio.get_running_loop())
+            if moment == "carried back":
+                variable.set(Value())
+            await asyncio.sleep(0.002)
+            notes.append("first ends")
+            return "first"
+
+        async def last(**kwargs):
+            await asyncio.sleep(0.004)
+            if moment == "ended":
+                task = asyncio.current_task()
+                task.add_done_callback(lambda task: strike())
+            notes.append("last ends")
+            return "last"
+
+        signal.connect(first)
+        signal.connect(last)
+        if moment == "paired":
+            signal._live_receivers = lambda sender: ([], Found([first, last]))
+
+        async def main():
+            variable.set(Value())
+            return await getattr(signal, how)(Sender)
+
+        def send():
+            if how.startswith("a"):
+                return asyncio.run(main())
+            variable.set(Value())
+            return getattr(signal, how)(Sender)
+
+        for _ in range(2):
+            try:
+                responses = contextvars.copy_context().run(send)
+                notes.append([response for _, response in responses])
+            except Limit:
+                notes.append("limit")
+            # The thread of a synchronous send closes its loop a moment later.
+            while not loops[-1].is_closed():
+                time.sleep(0.001)
+        return notes, getattr(AsyncToSync.executors, "current", None), armed
+
+    before = signals.signal(signals.SIGUSR1, handle)
+    try:
+        notes, executor, armed = assert_same(scenario)
+    finally:
+        signals.signal(signals.SIGUSR1, before)
+    ends = ["first ends", "last ends"]
+    assert notes == [*ends, "signal", "limit", *ends, ["first", "last"]]
+    assert (executor, armed) == (None, [])

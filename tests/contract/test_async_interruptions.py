@@ -2,6 +2,7 @@
 
 Signal handlers, closed descriptors, forks, exits, threads and greenlets. Each program
 runs in a process of its own, on stock Django and on ours, and says what it has seen.
+test_async_errors.py has signal handlers that raise while results are collected.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ..implementations import COUNTS_REFERENCES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -139,6 +142,8 @@ def test_handlers_that_raise(
     """Comes out of the send; the receiver finishes."""
     said = run_alike(
         f"""
+        from tests.contract.interrupts import is_main_thread_waiting
+
         how, kind, does = {how!r}, {handler!r}, {does!r}
 
         class SoftTimeLimitExceeded(Exception):
@@ -156,7 +161,8 @@ def test_handlers_that_raise(
 
         def strike():
             started.wait()
-            time.sleep(0.02)
+            while does != "awaits a call" and not is_main_thread_waiting():
+                time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGINT)
             struck.set()
 
@@ -164,6 +170,7 @@ def test_handlers_that_raise(
         rest = 0.1
 
         def work():
+            started.set()
             while not struck.is_set():
                 sum(range(1000))
             until = time.monotonic() + rest
@@ -171,13 +178,14 @@ def test_handlers_that_raise(
                 sum(range(1000))
 
         def sleep():
+            started.set()
             struck.wait()
             time.sleep(rest)
 
         async def receiver(**kwargs):
-            started.set()
             try:
                 if does == "sleeps":
+                    started.set()
                     while not struck.is_set():
                         await asyncio.sleep(0.01)
                     await asyncio.sleep(rest)
@@ -211,6 +219,10 @@ def test_handlers_that_raise(
         """
     )
     assert said.count("finished True") == 2
+    if does != "awaits a call":
+        assert said.count("out ") == 2
+        assert "receiver" not in said
+    assert said.endswith("[\"'answer'\"]\n")
 
 
 @pytest.mark.parametrize("when", ["first", "later"])
@@ -219,7 +231,7 @@ def test_descriptors_that_a_program_closes(
     run_alike: Callable[..., str], when: str, forks: bool
 ) -> None:
     """As daemons do. What it opens then is its own."""
-    run_alike(
+    said = run_alike(
         f"""
         when, forks = {when!r}, {forks!r}
 
@@ -246,6 +258,59 @@ def test_descriptors_that_a_program_closes(
         os._exit(0)
         """
     )
+    assert said.count("'answer'") == (4 if when == "later" else 3)
+    assert said.count("True") == 3 * 12
+    assert "False" not in said
+
+
+def test_descriptors_that_a_receiver_closes(run_alike: Callable[..., str]) -> None:
+    """With those of its loop: this send fails, and closes files that took their place.
+
+    In another thread, the loop would fail or wait forever, by chance.
+    """
+    said = run_alike(
+        """
+        import gc
+
+        # Tasks of the first send are left, which asyncio logs when they are collected.
+        gc.disable()
+        files = []
+
+        async def closes(**kwargs):
+            await asyncio.sleep(0)
+            os.closerange(3, 256)
+            files.extend(open("/dev/null") for _ in range(12))
+            await asyncio.sleep(0)
+
+        async def receiver(**kwargs):
+            await asyncio.sleep(0.001)
+            return await sync_to_async(str)("answer")
+
+        def is_open(file):
+            try:
+                return os.fstat(file.fileno()).st_mode == os.stat("/dev/null").st_mode
+            except OSError:
+                return False
+
+        def send(*receivers):
+            try:
+                say(answers(signal_for(*receivers).send(Sender)))
+            except BaseException as error:
+                say(repr(error))
+            say([is_open(file) for file in files])
+
+        send(closes, receiver)
+        for _ in range(3):
+            send(receiver)
+        sys.stdout.flush()
+        os._exit(0)
+        """
+    )
+    failed, *states = said.splitlines()
+    assert failed.startswith("OSError")
+    # The later sends close no more.
+    assert states[1::2] == ["[\"'answer'\"]"] * 3
+    assert len({*states[::2]}) == 1
 
 
 @pytest.mark.parametrize("earlier", [0, 3])
@@ -326,8 +391,8 @@ def test_a_thousand_threads_that_sent(run_alike: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_fork_in_a_receiver(run_alike: Callable[..., str], when: str) -> None:
-    """Or after a send: the child sends at once."""
-    run_alike(
+    """In its own thread or the sender's, or after a send: the child sends at once."""
+    said = run_alike(
         f"""
         async def receiver(**kwargs):
             return await sync_to_async(str)("answer")
@@ -345,15 +410,33 @@ def test_fork_in_a_receiver(run_alike: Callable[..., str], when: str) -> None:
         async def forking(**kwargs):
             return await sync_to_async(fork)()
 
+        async def forking_in_its_thread(**kwargs):
+            await asyncio.sleep(0)
+            return fork()
+
         say("parent", answers(signal_for(forking).send(Sender)), fork())
+        forking = signal_for(forking_in_its_thread)
+        say("parent", answers(forking.send(Sender)), answers(forking.send(Sender)))
         say(answers(made.send(Sender)))
         """
     )
+    lines = said.splitlines()
+    answer = "[\"'answer'\"]"
+    if when == "later":
+        assert lines.pop(0) == answer
+    children = [f"child {answer}"] * 2
+    assert lines == [
+        *children,
+        "parent ['4'] 4",
+        *children,
+        "parent ['4'] ['4']",
+        answer,
+    ]
 
 
 def test_a_fork_after_a_send_warns_of_nothing(run_alike: Callable[..., str]) -> None:
     """A thread that was kept would have Python warn of deadlocks."""
-    run_alike(
+    said = run_alike(
         """
         async def receiver(**kwargs):
             pass
@@ -371,6 +454,8 @@ def test_a_fork_after_a_send_warns_of_nothing(run_alike: Callable[..., str]) -> 
         "-W",
         "error",
     )
+    # On PyPy, the thread ends once its executor is collected.
+    assert said == "1\n" or not COUNTS_REFERENCES
 
 
 def test_what_receivers_keep_by_thread_context_and_loop(
@@ -417,7 +502,7 @@ def test_what_receivers_keep_by_thread_context_and_loop(
 
 def test_what_threads_inherit(run_alike: Callable[..., str]) -> None:
     """From the sender: blocked signals, and functions that trace."""
-    run_alike(
+    said = run_alike(
         """
         async def receiver(**kwargs):
             return signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -432,10 +517,11 @@ def test_what_threads_inherit(run_alike: Callable[..., str]) -> None:
         say("receiver" in seen)
         """
     )
+    assert said == "['False']\n['True']\nTrue\n"
 
 
 def test_sqlite_over_an_await(run_alike: Callable[..., str]) -> None:
-    run_alike(
+    said = run_alike(
         """
         import sqlite3
 
@@ -451,10 +537,11 @@ def test_sqlite_over_an_await(run_alike: Callable[..., str]) -> None:
         say(answers(signal_for(receiver).send(Sender)))
         """
     )
+    assert said == "['(1,)']\n"
 
 
 def test_current_task_is_known(run_alike: Callable[..., str]) -> None:
-    run_alike(
+    said = run_alike(
         """
         async def receiver(**kwargs):
             return asyncio.current_task() in asyncio.all_tasks()
@@ -463,6 +550,7 @@ def test_current_task_is_known(run_alike: Callable[..., str]) -> None:
         say(answers(made.send(Sender)), answers(made.send_robust(Sender)))
         """
     )
+    assert said == "['True'] ['True']\n"
 
 
 GREENLETS = {
@@ -497,7 +585,7 @@ def test_greenlets(
         # Not imported here: eventlet then warns of each fork.
         pytest.skip(f"{kind} is not installed")
     patch, names = GREENLETS[kind]
-    run_alike(
+    said = run_alike(
         textwrap.dedent(names)
         + textwrap.dedent(
             f"""
@@ -535,3 +623,7 @@ def test_greenlets(
         # gevent leaves coroutines, which are told of in the order they are collected.
         exits_in_order=False,
     )
+    # Patched, the loop of each send runs in the same thread, which can run only one.
+    fails = patched and receiver != "synchronous"
+    expected = ["'RuntimeError'", "'RuntimeError'", "0"] if fails else ["0", "1", "2"]
+    assert sorted(re.findall(r"'answer', (.+?)\)", said)) == expected

@@ -29,6 +29,7 @@ from altdispatch.releases import SYNC_RECEIVERS_FIRST
 
 from ..conftest import frozen_heap
 from ..implementations import IMPLEMENTATIONS
+from .interrupts import interrupt_main_thread
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 local = asgiref.local.Local()
@@ -51,6 +52,7 @@ class World:
         self.endings: list[Any] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.sender: asyncio.Task[Any] | None = None
+        self.is_interrupted = False
         self.is_over = False
         self.tasks: set[asyncio.Task[Any]] = set()
         # Those that receivers of this asend_robust() create in their first step.
@@ -63,9 +65,18 @@ class World:
     def is_at_home(self) -> bool:
         return threading.current_thread() is self.thread
 
-    def can_cancel_the_sender(self) -> bool:
-        """Return whether that is no known difference, as it is in a first step."""
-        return self.sender is not None and asyncio.current_task() not in self.created
+    def find_sender(self) -> asyncio.Task[Any] | None:
+        """Return the task that waits for the receivers.
+
+        None if to cancel it is a known difference, as it is in a first step.
+        """
+        if asyncio.current_task() in self.created:
+            return None
+        # For a synchronous send, asgiref runs it on a loop where it is the first task.
+        return self.sender or min(
+            asyncio.all_tasks(),
+            key=lambda task: int(task.get_name().removeprefix("Task-")),
+        )
 
     def signal(self, *receivers: Callable[..., Any]) -> Any:
         signal = self.signal_class(use_caching=self.caching)
@@ -121,15 +132,23 @@ async def cancel_itself_and_go_on(world: World, name: str) -> None:
 
 async def cancel_the_sender(world: World, name: str) -> None:
     await asyncio.sleep(0)
-    if world.can_cancel_the_sender():
-        world.sender.cancel(name)
+    sender = world.find_sender()
+    if sender is not None:
+        sender.cancel(name)
 
 
 async def interrupt(world: World, name: str) -> None:
-    """As by Ctrl-C, for which asyncio.run() cancels its main task."""
+    """As by Ctrl-C, for which asyncio.run() cancels its main task.
+
+    A synchronous send raises KeyboardInterrupt, once the receivers have ended. It is
+    interrupted only once: on PyPy, a second signal could be handled after the send.
+    """
     await asyncio.sleep(0)
-    if world.can_cancel_the_sender():
-        signals.raise_signal(signals.SIGINT)
+    is_sync = world.sender is None
+    if world.find_sender() is None or (is_sync and world.is_interrupted):
+        return
+    world.is_interrupted = True
+    interrupt_main_thread(signals.SIGINT)
 
 
 async def end_the_process(world: World, name: str) -> None:
@@ -536,9 +555,12 @@ def seen(
     for logger in loggers:
         logger.addHandler(records)
         logger.propagate = False
+    # Shells ignore it in what they run in the background.
+    handler = signals.signal(signals.SIGINT, signals.default_int_handler)
     try:
         result = outcome(world, programs, mixed)
     finally:
+        signals.signal(signals.SIGINT, handler)
         if world.is_over:
             # Errors that nobody asks for are logged when their tasks go.
             gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import runpy
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import django.db
 import django.dispatch.dispatcher
 import pytest
 from asgiref.sync import (
+    AsyncToSync,
     SyncToAsync,
     ThreadSensitiveContext,
     async_to_sync,
@@ -507,6 +509,78 @@ def test_thread_in_unusual_cases(count_thread_uses):
     assert count_thread_uses(mock.MagicMock()) == 0
     uses = {name: count_thread_uses(patch()) for name, patch in UNUSUAL_CASES.items()}
     assert uses == dict.fromkeys(UNUSUAL_CASES, 1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (asgiref.sync, "_restore_context"),
+        (AsyncToSync, "executors"),
+        (SyncToAsync, "context_to_thread_executor"),
+        (SyncToAsync, "deadlock_context"),
+        (SyncToAsync, "thread_handler"),
+        (SyncToAsync, "thread_sensitive_context"),
+        # It sets the attribute ``token``.
+        (ThreadSensitiveContext, "__init__"),
+    ],
+)
+def test_asgiref_without_a_name(monkeypatch, owner, name):
+    """The module can be imported, and sees that it doesn't know this asgiref."""
+    file = altdispatch.asgi.__file__
+    assert runpy.run_path(file)["KNOWS_THREADS"]
+    with monkeypatch.context() as patch:
+        patch.delattr(owner, name)
+        assert not runpy.run_path(file)["KNOWS_THREADS"]
+
+
+def test_unknown_release_of_asgiref(run_python, implementation):
+    """All is done as on stock Django, with a thread for each request."""
+    program = """
+        import importlib.util, re, sys
+        import asgiref
+
+        # An asgiref in which a private attribute has another name.
+        spec = importlib.util.find_spec("asgiref.sync")
+        source = spec.loader.get_source("asgiref.sync")
+        asgiref.sync = importlib.util.module_from_spec(spec)
+        sys.modules["asgiref.sync"] = asgiref.sync
+        exec(re.sub(r"\\bdeadlock_context\\b", "other", source), vars(asgiref.sync))
+
+        import asyncio, threading
+        import altdispatch, django.db
+        from asgiref.sync import ThreadSensitiveContext, sync_to_async
+        from django.conf import settings
+        from django.core.signals import request_started
+
+        def synchronous(**kwargs):
+            return threading.current_thread() is threading.main_thread()
+
+        async def asynchronous(**kwargs):
+            return await sync_to_async(synchronous)()
+
+        def show(responses):
+            print([response for _, response in responses])
+
+        async def main():
+            async with ThreadSensitiveContext():
+                show(await request_started.asend(None, scope={}))
+                print(threading.active_count())
+                show(await signal.asend(None))
+
+        settings.configure(DATABASES={})
+        django.db.connections.settings
+        if %s:
+            assert altdispatch.install()
+            assert altdispatch.status().installed
+        signal = django.dispatch.Signal()
+        for receiver in (synchronous, asynchronous):
+            signal.connect(receiver)
+        asyncio.run(main())
+        show(signal.send(None))
+    """
+    stock = run_python(program % False)
+    assert stock == "[None, None]\n2\n[False, False]\n[True, True]\n"
+    assert run_python(program % True) == stock
 
 
 def test_an_error_of_the_handler(assert_same_swapped):
