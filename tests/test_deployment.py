@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 import altdispatch
+from altdispatch._pyinstaller import get_hook_dirs
 
 from .conftest import ROOT
 from .implementations import IMPLEMENTATIONS
@@ -30,13 +32,28 @@ from .implementations import IMPLEMENTATIONS
 PROGRAM = """
 import sys
 
+import django
+import django.template.backends.django
 from django.conf import settings
 from django.core.management import execute_from_command_line
+from django.template.loader import render_to_string
 
 import altdispatch.utils
 
-settings.configure(INSTALLED_APPS=["altdispatch"])
-execute_from_command_line(sys.argv)
+settings.configure(
+    INSTALLED_APPS=["altdispatch"],
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+        }
+    ],
+)
+if sys.argv[1:] == ["render"]:
+    django.setup()
+    print(render_to_string("altdispatch/receivers_panel.html", {"calls": []}))
+else:
+    execute_from_command_line(sys.argv)
 """
 # Each request sends one of Django's signals.
 APPLICATION = """
@@ -65,6 +82,17 @@ def application(environ, start_response):
 with_pyinstaller = pytest.mark.skipif(
     find_spec("PyInstaller") is None, reason="PyInstaller isn't installed"
 )
+
+
+@with_pyinstaller
+def test_files_that_the_hook_collects():
+    (hooks,) = get_hook_dirs()
+    hook = runpy.run_path(str(Path(hooks, "hook-altdispatch.py")))
+    files = {Path(folder, Path(file).name) for file, folder in hook["datas"]}
+    assert files == {
+        Path("django/dispatch/dispatcher.py"),
+        Path("altdispatch/templates/altdispatch/receivers_panel.html"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +126,8 @@ def test_frozen_program(frozen, implementation):
     assert status["installed"] is status["known"] is True
     assert status["implementation"] == implementation
     assert run("check", "--fail-level", "WARNING").returncode == 0
+    # The template of the debug toolbar's panel.
+    assert "No receivers were called" in run("render").stdout
     # `profile` needs an interpreter, and sys.executable is the program itself.
     profile = run("altdispatch", "profile", "--url", "/")
     assert profile.returncode == 1
@@ -151,6 +181,6 @@ def test_applications_of_uwsgi(served):
     answer, implementation, reason = get(f"{served}/two")
     assert (answer, implementation) == ("called", "python")
     assert reason.startswith(
-        "the extension can't be loaded: another interpreter of this process has it"
+        "the extension can't be loaded: another interpreter in this process already"
     )
-    assert "give each a process of its own" in reason
+    assert "run each application in its own process" in reason

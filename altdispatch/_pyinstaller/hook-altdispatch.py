@@ -12,3 +12,5 @@ hiddenimports = [
 datas = collect_data_files(
     "django", include_py_files=True, includes=["dispatch/dispatcher.py"]
 )
+# The debug toolbar's panel has a template.
+datas += collect_data_files("altdispatch", includes=["templates/**/*"])
