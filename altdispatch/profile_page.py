@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from .profile_report import (
     format_time,
@@ -14,6 +13,7 @@ from .profile_report import (
     list_sends,
 )
 from .profiling import Profile
+from .timeline import find_depths
 
 _STYLE = """
 :root { color-scheme: light dark; --bar: #2f6f9f; --failed: #b3261e; --line: #8884; }
@@ -42,6 +42,7 @@ _LINE = 1.4
 def make_page(found: Profile) -> str:
     """Return the page."""
     title, *remarks = give_title(found).splitlines()
+    each = "run" if found.status is None else "request"
     paragraphs = "".join(
         f"<p>{escape(text)}</p>" for text in [*remarks, give_verdict(found)]
     )
@@ -56,11 +57,11 @@ def make_page(found: Profile) -> str:
 <body>
 <h1>{escape(title)}</h1>
 {paragraphs}
-<h2>Receivers, each time</h2>
+<h2>Receivers, per {each}</h2>
 <div class="wide">{_make_table(list_receivers(found), _find_shares(found))}</div>
-<h2>Timeline of one time</h2>
-{_make_timeline(found.timeline)}
-<h2>Signals, each time</h2>
+<h2>Timeline of one {each}</h2>
+{_make_timeline(found)}
+<h2>Signals, per {each}</h2>
 <div class="wide">{_make_table(list_sends(found), [])}</div>
 </body>
 </html>
@@ -84,18 +85,16 @@ def _make_table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> str:
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _make_timeline(calls: Sequence[dict[str, Any]]) -> str:
-    """Return a box for each call, below that which it was made in."""
+def _make_timeline(found: Profile) -> str:
+    """Return a box for each call, below the calls that run at its start."""
+    calls = found.timeline
     if not calls:
         return "<p>No receiver was called.</p>"
     begin = calls[0]["start"]
-    whole = max(_find_end(call) for call in calls) - begin
-    # The calls that the next one may be inside of.
-    outer: list[dict[str, Any]] = []
-    boxes, most = [], 0
-    for call in calls:
-        while outer and _find_end(outer[-1]) < _find_end(call):
-            outer.pop()
+    whole = max(call["start"] + call["duration"] for call in calls) - begin
+    depths = [*find_depths((call["start"], call["duration"]) for call in calls)]
+    boxes = []
+    for call, depth in zip(calls, depths, strict=True):
         text = (
             f"{call['receiver']}, for {call['signal']}: "
             f"{format_time(call['duration'])}, {format_time(call['start'] - begin)} "
@@ -106,18 +105,14 @@ def _make_timeline(calls: Sequence[dict[str, Any]]) -> str:
             f'title="{escape(text)}" style="'
             f"left: {(call['start'] - begin) / (whole or 1):.4%}; "
             f"width: {call['duration'] / (whole or 1):.4%}; "
-            f'top: {len(outer) * _LINE}rem"></div>'
+            f'top: {depth * _LINE}rem"></div>'
         )
-        outer.append(call)
-        most = max(most, len(outer))
+    remark = ""
+    if len(calls) < found.calls:
+        remark = f" Only the longest {len(calls):,} of {found.calls:,} calls are shown."
     return (
         f"<p>{format_time(whole)} from the first receiver to the last; point at one "
-        "for its name.</p>"
-        f'<div class="timeline" style="height: {most * _LINE}rem">'
+        f"for its name.{remark}</p>"
+        f'<div class="timeline" style="height: {(max(depths) + 1) * _LINE}rem">'
         f"{''.join(boxes)}</div>"
     )
-
-
-def _find_end(call: dict[str, Any]) -> float:
-    end: float = call["start"] + call["duration"]
-    return end

@@ -16,16 +16,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from heapq import heappush, heapreplace
 from math import ceil, sqrt
 from pathlib import Path
 from statistics import median
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import django
 from django.core.management import execute_from_command_line
 
 from . import install, monitoring, uninstall
 from .handlers import ASGI, WSGI, Failed, logged_in, make_environ
+from .rows import name_signal
+from .timeline import MOST_CALLS, order
 
 # Requests before those that count.
 WARM_UP = 3
@@ -102,23 +106,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was found out.
+    """What ``profile`` has measured.
 
     Attributes:
 
         work
-            What was done, for people.
+            What was done, in words.
         times
             How often it was done on each side, and with monitoring.
         stock, swapped
-            The seconds of each time that the whole took, in the same order.
+            How many seconds each run took with Django and with altdispatch. Runs of the
+            same position were made one after the other.
         status
             That of the answers to requests; None for a command.
         signals
             What ``monitoring.snapshot()`` had, as dictionaries, and of each receiver
             the ``median`` and ``percentile_99``.
+        calls
+            How many calls of receivers one run of the work made.
         timeline
-            The calls of receivers in one time that the work was done, by their start.
+            The longest of these calls, sorted by start.
 
     .. versionadded:: 0.2
     """
@@ -129,6 +136,7 @@ class Profile:
     swapped: list[float]
     status: int | None
     signals: list[dict[str, Any]]
+    calls: int
     timeline: list[dict[str, Any]]
 
     def saved(self) -> tuple[float, float, float]:
@@ -188,15 +196,15 @@ def main(answer: str) -> None:
 
 def measure(work: Work, do: Callable[[], int | None]) -> Profile:
     """Do the work with monitoring, then on stock Django and swapped by turns."""
-    calls: list[monitoring.Call] = []
+    calls = LongestCalls()
     monitoring.enable()
     monitoring.reset()
-    with monitoring.subscribe(calls.append, slower_than=0):
+    with monitoring.subscribe(calls.add, slower_than=0):
         status = do()
     for _ in range(work.requests - 1):
         do()
     signals = [_sum_up(signal) for signal in monitoring.snapshot().signals]
-    timeline = [_describe(call) for call in sorted(calls, key=_by_start)]
+    timeline = calls.describe()
     monitoring.disable()
     stock: list[float] = []
     swapped: list[float] = []
@@ -208,11 +216,74 @@ def measure(work: Work, do: Callable[[], int | None]) -> Profile:
                 do()
             for _ in range(min(TURN, work.requests - begin)):
                 seconds.append(_time(do))
-    return Profile(str(work), work.requests, stock, swapped, status, signals, timeline)
+    return Profile(
+        str(work),
+        work.requests,
+        stock,
+        swapped,
+        status,
+        signals,
+        calls.count,
+        timeline,
+    )
 
 
-def _by_start(call: monitoring.Call) -> float:
-    return call.start
+class _Kept(NamedTuple):
+    """What is kept of a call, sorted by duration."""
+
+    duration: float
+    # Differs, so that the signals of calls of the same duration are never compared.
+    number: int
+    start: float
+    signal: Any
+    receiver_name: str
+    has_failed: bool
+
+
+class LongestCalls:
+    """Counts the calls of receivers, and keeps the longest for the timeline.
+
+    A subscriber's time counts as that of the receiver around the call, so adding a call
+    must be cheap. Senders, receivers and errors are not kept alive.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        # A heap: the shortest call comes first.
+        self._kept: list[_Kept] = []
+        self._lock = Lock()
+
+    def add(self, call: monitoring.Call) -> None:
+        """Count a call, and keep it if it's one of the longest. A subscriber."""
+        with self._lock:
+            self.count += 1
+            if len(self._kept) < MOST_CALLS:
+                heappush(self._kept, self._keep(call))
+            elif call.duration > self._kept[0].duration:
+                heapreplace(self._kept, self._keep(call))
+
+    def _keep(self, call: monitoring.Call) -> _Kept:
+        return _Kept(
+            call.duration,
+            self.count,
+            call.start,
+            call.signal,
+            call.receiver_name,
+            call.error is not None,
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the kept calls as plain values, sorted by start."""
+        return [
+            {
+                "signal": name_signal(call.signal),
+                "receiver": call.receiver_name,
+                "start": call.start,
+                "duration": call.duration,
+                "has_failed": call.has_failed,
+            }
+            for call in sorted(self._kept, key=order)
+        ]
 
 
 def _sum_up(signal: monitoring.SignalStats) -> dict[str, Any]:
@@ -225,16 +296,6 @@ def _sum_up(signal: monitoring.SignalStats) -> dict[str, Any]:
         for receiver in signal.receivers
     ]
     return {**signal.as_dict(), "receivers": receivers}
-
-
-def _describe(call: monitoring.Call) -> dict[str, Any]:
-    return {
-        "signal": call.signal_name,
-        "receiver": call.receiver_name,
-        "start": call.start,
-        "duration": call.duration,
-        "has_failed": call.error is not None,
-    }
 
 
 def _time(do: Callable[[], object]) -> float:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import textwrap
+import weakref
 from html.parser import HTMLParser
 
 import pytest
+from django.dispatch import Signal
 
+from altdispatch import monitoring
 from altdispatch.profile_page import make_page
 from altdispatch.profile_report import give_title, give_verdict
-from altdispatch.profiling import Profile
+from altdispatch.profiling import LongestCalls, Profile
+from altdispatch.timeline import MOST_CALLS
 
 from .conftest import ROOT
+from .implementations import COUNTS_REFERENCES
 
 
 def make_profile(stock, swapped, **changes):
@@ -29,6 +36,7 @@ def make_profile(stock, swapped, **changes):
         "swapped": swapped,
         "status": 200,
         "signals": [signal],
+        "calls": len(changes.get("timeline", [])),
         "timeline": [],
     }
     return Profile(**{**found, **changes})
@@ -43,9 +51,20 @@ def make_profile(stock, swapped, **changes):
             "Worth it here: altdispatch saves 100 ms of 1 s, 10.0%",
         ),
         ([1.0] * 20, [0.999] * 20, "Not worth it here: altdispatch saves 1 ms of 1 s"),
-        ([1.0] * 20, [1.1] * 20, "Not worth it here: altdispatch loses 100 ms of 1 s"),
-        ([1.0, 1.2] * 10, [1.2, 1.0] * 10, "Not worth it here: no difference can be"),
-        ([1.0] * 5, [0.9] * 5, "Not worth it here: no difference can be measured"),
+        (
+            [1.0] * 20,
+            [1.1] * 10 + [1.2] * 10,
+            "Not worth it here: altdispatch is slower by 150 ms of 1 s, 15.0% "
+            "(95 %: 100 ms to 200 ms).",
+        ),
+        (
+            [1.0, 1.2] * 10,
+            [1.2, 1.0] * 10,
+            "Not worth it here: no measurable difference (0 µs of 1.1 s, 0.0%; "
+            "95 %: -200 ms to 200 ms).",
+        ),
+        ([1.0] * 5, [0.9] * 5, "Not worth it here: no measurable difference (100 ms"),
+        ([1.0] * 5, [1.1] * 5, "Not worth it here: no measurable difference (-100 ms"),
         ([1.0] * 19 + [9.0], [0.9] * 20, "Worth it here: altdispatch saves 100 ms of"),
     ],
 )
@@ -99,16 +118,27 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
-def test_page():
-    def call(receiver, start, duration, has_failed=False):
-        return {
-            "signal": "s",
-            "receiver": receiver,
-            "start": start,
-            "duration": duration,
-            "has_failed": has_failed,
-        }
+def call(receiver, start, duration, has_failed=False):
+    return {
+        "signal": "s",
+        "receiver": receiver,
+        "start": start,
+        "duration": duration,
+        "has_failed": has_failed,
+    }
 
+
+def read_page(**changes):
+    reader = Reader()
+    reader.feed(make_page(make_profile([1.0], [1.0], **changes)))
+    return reader
+
+
+def find_tops(reader):
+    return [re.search(r"top: (\S+)rem", each["style"])[1] for each in reader.calls]
+
+
+def test_page():
     timeline = [
         call("outer", 5.0, 4.0),
         call("inner", 5.5, 2.0),
@@ -123,12 +153,74 @@ def test_page():
     assert reader.links == []
     assert "url(" not in page
     assert "@import" not in page
-    tops = [re.search(r"top: (\S+)rem", each["style"])[1] for each in reader.calls]
-    assert tops == ["0.0", "1.4", "2.8", "1.4", "0.0"]
+    assert find_tops(reader) == ["0.0", "1.4", "2.8", "1.4", "0.0"]
     lefts = [re.search(r"left: (\S+)%", each["style"])[1] for each in reader.calls]
     assert [float(left) for left in lefts] == [0, 10, 20, 60, 80]
     assert [each["class"] for each in reader.calls].count("call failed") == 1
     assert reader.calls[3]["title"].startswith("<lambda>, for s: 500 ms")
+    assert "calls are shown" not in page
+
+
+def test_page_of_concurrent_calls():
+    """A call that is still running is not drawn over by the next, which ends later."""
+    timeline = [call("a", 0.0, 10.0), call("b", 1.0, 11.0), call("c", 2.0, 1.0)]
+    assert find_tops(read_page(timeline=timeline)) == ["0.0", "1.4", "2.8"]
+
+
+def test_page_of_many_calls():
+    reader = read_page(timeline=[call("a", 0.0, 10.0)], calls=1200)
+    assert "Only the longest 1 of 1,200 calls are shown." in "".join(reader.text)
+
+
+def find_longest(spans):
+    """Return the calls that are kept of those with these starts and durations."""
+    longest, signal = LongestCalls(), Signal()
+    for start, duration in spans:
+        times = start, 0, duration, duration
+        longest.add(monitoring.Call(signal, None, print, *times, None, False))
+    assert longest.count == len(spans)
+    return [(call["start"], call["duration"]) for call in longest.describe()]
+
+
+def test_longest_calls_are_kept():
+    # Two of each duration.
+    spans = [(-number, number // 2) for number in range(3 * MOST_CALLS)]
+    mixed = random.Random(1).sample(spans, len(spans))
+    assert find_longest(mixed) == spans[: 2 * MOST_CALLS - 1 : -1]
+
+
+def test_outer_calls_come_before_inner_ones():
+    assert find_longest([(5.0, 1.0), (5.0, 2.0)]) == [(5.0, 2.0), (5.0, 1.0)]
+
+
+class Sender:
+    pass
+
+
+class Refused(Exception):
+    """An exception that weak references can refer to."""
+
+
+@pytest.mark.skipif(not COUNTS_REFERENCES, reason="needs reference counts")
+def test_longest_calls_keep_nothing_alive(implementation, Signal):
+    def receiver(sender, **kwargs):
+        raise Refused
+
+    signal, sender = Signal(), Sender()
+    signal.connect(receiver)
+    alive = [weakref.ref(sender), weakref.ref(receiver)]
+    longest = LongestCalls()
+    with monitoring.subscribe(longest.add, slower_than=0):
+        try:
+            signal.send(sender)
+        except Refused as error:
+            alive.append(weakref.ref(error))
+    del sender, receiver
+    gc.collect()
+    assert [each() for each in alive] == [None] * 3
+    (call,) = longest.describe()
+    assert call["has_failed"] is True
+    assert call["receiver"].endswith("<locals>.receiver")
 
 
 # The command, in a project.
@@ -244,12 +336,14 @@ PROJECT = {
         class Command(BaseCommand):
             def add_arguments(self, parser):
                 parser.add_argument("--end", choices=["good", "exit", "error"])
+                parser.add_argument("--times", type=int, default=1)
 
-            def handle(self, end, **options):
+            def handle(self, end, times, **options):
                 with Path("runs").open("a") as file:
                     print(altdispatch.is_installed(), file=file)
                 self.stdout.write("working")
-                send()
+                for _ in range(times):
+                    send()
                 if end == "good":
                     sys.exit()
                 if end == "exit":
@@ -306,7 +400,9 @@ def test_profile_of_a_command(profile, tmp_path):
     own, _, total, _, calls, *_, errors, signal = row_of("work.receiver", output)
     assert (own, calls, errors, signal) == (total, "10", "0", "work.happened")
     assert "work.async_receiver" in output
-    assert output.splitlines()[-1].startswith("Not worth it here: no difference")
+    assert "\nReceivers, per run\n" in output
+    last = output.splitlines()[-1]
+    assert last.startswith("Not worth it here: no measurable difference (")
     assert "working" not in output
 
 
@@ -315,6 +411,7 @@ def test_profile_of_requests(profile, tmp_path, handler):
     output = profile("--url", "/answer/?page=2", "--requests", "12", *handler)
     assert output.startswith("GET /answer/?page=2: status 200, ")
     assert "not 200" not in output
+    assert "\nReceivers, per request\n" in output
     assert row_of("work.happened", output) == ["11", "1", "20"]
     assert row_of("django.core.signals.request_started", output)[0] == "1"
     assert "orth it here: " in output.splitlines()[-1]
@@ -353,6 +450,15 @@ def test_profile_as_a_page(profile, tmp_path):
     profile("--html", str(tmp_path / "page.html"), "--", "work")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "work.receiver, for work.happened" in page
+    assert "Timeline of one run" in page
+
+
+def test_profile_of_many_calls(profile):
+    found = json.loads(profile("--json", "--", "work", "--times", "60"))
+    assert found["calls"] == 1200
+    assert len(found["timeline"]) == MOST_CALLS
+    order = [(call["start"], -call["duration"]) for call in found["timeline"]]
+    assert order == sorted(order)
 
 
 def test_profile_of_a_redirect(profile):
@@ -373,7 +479,9 @@ def test_profile_without_signals(profile):
     [
         ([], "either --url PATH or -- COMMAND"),
         (["--url", "/", "--", "work"], "either --url PATH or -- COMMAND"),
-        (["--url", "/", "--requests", "0"], "at least one request"),
+        (["--url", "/", "--requests", "0"], "--requests must be at least 1"),
+        (["--url", "/", "--header", "X-One"], "'NAME: VALUE', not 'X-One'"),
+        (["--url", "/", "--header", ": 1"], "'NAME: VALUE', not ': 1'"),
         (["--url", "/missing/"], "GET /missing/ was 404"),
         (["--", "work", "--end", "exit"], "ended with 3"),
         (["--", "work", "--end", "error"], "KeyError: 'this'"),

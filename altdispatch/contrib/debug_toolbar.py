@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from heapq import nlargest
 from operator import attrgetter
@@ -16,9 +16,8 @@ from django.http import HttpRequest, HttpResponse
 
 from altdispatch import monitoring
 from altdispatch.naming import dotted
+from altdispatch.timeline import MOST_CALLS, find_depths, order
 
-# A page with more would take long to open. The totals are of all calls.
-_MOST_SHOWN = 500
 _BAR_HEIGHT = 20
 # All are light enough for black text.
 _COLORS = [
@@ -68,10 +67,10 @@ class ReceiversPanel(Panel):
 
 def _describe(calls: Iterable[monitoring.Call]) -> dict[str, Any]:
     """Return what the template shows, as plain values: the toolbar stores JSON."""
-    calls = sorted(calls, key=_order)
+    calls = sorted(calls, key=order)
     signals = _add_up(calls)
-    longest = nlargest(_MOST_SHOWN, calls, key=attrgetter("duration"))
-    drawn = _draw(sorted(longest, key=_order), signals)
+    longest = nlargest(MOST_CALLS, calls, key=attrgetter("duration"))
+    drawn = _draw(sorted(longest, key=order), signals)
     return {
         "count": len(calls),
         "own": _milliseconds(sum(call.own for call in calls)),
@@ -82,11 +81,6 @@ def _describe(calls: Iterable[monitoring.Call]) -> dict[str, Any]:
         "calls": drawn,
         "height": max((call["y"] for call in drawn), default=0) + _BAR_HEIGHT,
     }
-
-
-def _order(call: monitoring.Call) -> tuple[float, float]:
-    """Return what sorts calls by their starts, and outer ones before inner ones."""
-    return call.start, -call.duration
 
 
 def _add_up(calls: Iterable[monitoring.Call]) -> dict[str, dict[str, Any]]:
@@ -111,6 +105,7 @@ def _draw(
     first = min((call.start for call in calls), default=0)
     # At least a nanosecond, the resolution of the clock.
     width = max([1e-9, *(call.start + call.duration - first for call in calls)])
+    depths = find_depths((call.start, call.duration) for call in calls)
     return [
         {
             "signal": call.signal_name,
@@ -129,22 +124,8 @@ def _draw(
             "y": depth * _BAR_HEIGHT,
             "width": f"{call.duration / width:.4%}",
         }
-        for call, depth in zip(calls, _find_depths(calls), strict=True)
+        for call, depth in zip(calls, depths, strict=True)
     ]
-
-
-def _find_depths(calls: Iterable[monitoring.Call]) -> Iterator[int]:
-    """Give how deep each call is nested. Concurrent calls count as nested, too."""
-    around: list[tuple[int, monitoring.Call]] = []
-    for call in calls:
-        around = [
-            (depth, other)
-            for depth, other in around
-            if other.start + other.duration > call.start
-        ]
-        depth = around[-1][0] + 1 if around else 0
-        around.append((depth, call))
-        yield depth
 
 
 def _shorten(name: str) -> str:
