@@ -47,8 +47,8 @@ class ReceiverStats(_Stats):
     """What was counted of a receiver of a signal.
 
     Receivers with the same code share one, such as functions that are made for each
-    request; so do objects of the same class. Wrappers that set ``__wrapped__`` are
-    looked through.
+    request; so do objects of the same class, and built-in methods of the same class and
+    name. Wrappers that set ``__wrapped__`` are looked through.
 
     Attributes:
 

@@ -1,8 +1,8 @@
 """Counts of sends and of receivers' calls: what ``altdispatch.monitoring`` reads.
 
-There is a row for each signal, and for each of its receivers, which a row tells by the
-receiver's code or class. So receivers that a program makes again and again share a row,
-and no row keeps a signal or a receiver alive.
+There is a row for each signal, and for each of its receivers. A receiver is recognised
+by its code or class, a built-in method by its class and name. So receivers that a
+program creates again and again share a row. No row keeps a signal or a receiver alive.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import CodeType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 from weakref import ref  # Programs and tests replace it in its module.
 
-from .naming import dotted, find_function, name_signals, stored, unwrap
+from .naming import (
+    dotted,
+    find_function,
+    find_in_class,
+    name_signals,
+    stored,
+    unwrap,
+)
 from .tasks import task_receiver_of
 
 #: The numbers in a row's counts, all times in nanoseconds: of calls, of those that
@@ -62,6 +69,8 @@ class Row:
 
         subject
             A weak reference to the object: the signal, or the receiver's code or class.
+            For a built-in method it's the method's class, for a built-in function the
+            function.
         counts
             See ``CALLS``.
     """
@@ -69,9 +78,13 @@ class Row:
     __slots__ = ("counts", "subject")
 
     def __init__(
-        self, subject: Any, table: dict[int, Any], count: int = BUCKETS + MOST_BUCKETS
+        self,
+        subject: Any,
+        table: dict[Any, Any],
+        key: Any,
+        count: int = BUCKETS + MOST_BUCKETS,
     ) -> None:
-        forget = partial(_forget, table, id(subject))
+        forget = partial(_forget, table, key)
         self.subject: Callable[[], Any] = ref(subject, forget)
         self.counts = make_numbers(count)
 
@@ -81,14 +94,17 @@ class ReceiverRow(Row):
 
     __slots__ = ("is_async", "name", "place")
 
-    def __init__(self, subject: Any, table: dict[int, Any], function: Any) -> None:
+    def __init__(
+        self, subject: Any, table: dict[Any, Any], key: Any, target: Any
+    ) -> None:
+        function = find_function(target)
         code = stored(function, "__code__")
         self.is_async = False
         self.name = dotted(function)
         self.place: str | None = None
         if type(code) is CodeType:
             self.place = f"{code.co_filename}:{code.co_firstlineno}"
-        super().__init__(subject, table)
+        super().__init__(subject, table, key)
 
 
 class SignalRow(Row):
@@ -96,35 +112,46 @@ class SignalRow(Row):
 
     __slots__ = ("name", "receivers")
 
-    def __init__(self, subject: Any, table: dict[int, Any]) -> None:
+    def __init__(self, subject: Any, table: dict[Any, Any], key: Any) -> None:
         self.name: str | None = None
-        self.receivers: dict[int, ReceiverRow] = {}
-        super().__init__(subject, table)
+        self.receivers: dict[Any, ReceiverRow] = {}
+        super().__init__(subject, table, key)
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+# On PyPy, the functions of built-in methods have the type of Python functions.
+_BUILT_IN = (BuiltinFunctionType, FunctionType)
 
 #: By the ids of their subjects.
 signals: dict[int, SignalRow] = {}
 
 
-def _forget(table: dict[int, Any], identity: int, reference: Any) -> None:
-    row = table.get(identity)
+def _forget(table: dict[Any, Any], key: Any, reference: Any) -> None:
+    row = table.get(key)
     # It may be another's by now.
     if row is not None and row.subject is reference:
-        table.pop(identity, None)
+        table.pop(key, None)
 
 
 def find_row(
-    table: dict[int, AnyRow], subject: Any, make: type[AnyRow], *arguments: Any
+    table: dict[Any, AnyRow],
+    subject: Any,
+    make: type[AnyRow],
+    *arguments: Any,
+    name: str = "",
 ) -> AnyRow:
-    """Return the row of an object, which is never hashed or compared."""
-    row = table.get(id(subject))
+    """Return the row of an object, which is never hashed or compared.
+
+    A built-in method's row is that of its class and its ``name``.
+    """
+    key = (id(subject), name) if name else id(subject)
+    row = table.get(key)
     if row is not None and row.subject() is subject:
         return row
-    table.pop(id(subject), None)
+    table.pop(key, None)
     # Another thread may have been faster.
-    return table.setdefault(id(subject), make(subject, table, *arguments))
+    return table.setdefault(key, make(subject, table, key, *arguments))
 
 
 def find_signal(signal: Any) -> SignalRow:
@@ -136,14 +163,29 @@ def find_receiver(signal: Any, receiver: Any) -> ReceiverRow:
     """Return the row of a receiver of a signal."""
     queued = task_receiver_of(receiver)
     target = unwrap(queued.task.func if queued else receiver)
-    key = stored(target, "__code__")
-    if type(key) is not CodeType:
-        key = target if issubclass(type(target), type) else type(target)
+    subject, name = stored(target, "__code__"), ""
+    if type(subject) is not CodeType:
+        subject, name = _find_subject(target)
     table = find_signal(signal).receivers
-    row = table.get(id(key))
-    if row is not None and row.subject() is key:
-        return row
-    return find_row(table, key, ReceiverRow, find_function(target))
+    return find_row(table, subject, ReceiverRow, target, name=name)
+
+
+def _find_subject(target: Any) -> tuple[Any, str]:
+    """Return the subject of the row of a receiver without code in Python.
+
+    If it's a built-in method, return its name as well.
+    """
+    if issubclass(type(target), type):
+        return target, ""
+    if type(target) not in _BUILT_IN:
+        return type(target), ""
+    # A built-in method is a new object each time it's looked up.
+    name = stored(target, "__name__")
+    owner = stored(target, "__self__")
+    cls = owner if issubclass(type(owner), type) else type(owner)
+    if owner is None or find_in_class(cls, name) is None:
+        return target, ""
+    return cls, name
 
 
 def find_counts(signal: Any, receiver: Any) -> tuple[Any, Any, memoryview]:

@@ -99,6 +99,43 @@ def test_names_of_receivers(signal, kind, monkeypatch):
     assert sum(stats.calls for stats in stats_of(signal).receivers) == 4
 
 
+def test_built_in_receivers_have_rows_of_their_own(signal):
+    """Built-in methods share a row if they have the same class and name."""
+    receivers = [print, len, [].append, [].append, [].extend, {}.update, dict.fromkeys]
+    for receiver in receivers:
+        signal.connect(receiver, weak=False)
+    for _ in range(2):
+        signal.send_robust(Sender)
+    stats = stats_of(signal).receivers
+    assert {each.name: (each.calls, each.errors) for each in stats} == {
+        "builtins.print": (2, 2),
+        "builtins.len": (2, 2),
+        "builtins.list.append": (4, 4),
+        "builtins.list.extend": (2, 2),
+        "builtins.dict.update": (2, 0),
+        "builtins.dict.fromkeys": (2, 2),
+    }
+    assert len(stats) == 6
+
+
+def test_objects_of_built_in_methods_do_not_notice(signal):
+    class Untouchable(dict):
+        def __getattribute__(self, name):
+            raise AssertionError(name)
+
+        def __eq__(self, other):
+            raise AssertionError(other)
+
+        __hash__ = None
+
+    receiver = dict.update.__get__(Untouchable())
+    signal.connect(receiver, weak=False)
+    for _ in range(2):
+        signal.send(Sender)
+    (stats,) = stats_of(signal).receivers
+    assert (stats.calls, stats.errors) == (2, 0)
+
+
 def test_a_mock_does_not_notice(signal):
     receiver = mock.Mock()
     signal.connect(receiver, weak=False)
@@ -143,6 +180,19 @@ def test_rows_of_code_that_is_gone_are_gone(signal):
         signal.connect(namespace["receiver"])
         signal.send(Sender)
         namespace.clear()
+        gc.collect()
+    assert len(rows.find_signal(signal).receivers) <= 1
+
+
+def test_rows_of_built_in_methods_do_not_accumulate(signal):
+    for _ in range(3):
+        cls = type("Class", (dict,), {})
+        receivers = [cls().update, cls().update]
+        for receiver in receivers:
+            signal.connect(receiver)
+        signal.send(Sender)
+        del cls, receiver
+        receivers.clear()
         gc.collect()
     assert len(rows.find_signal(signal).receivers) <= 1
 
