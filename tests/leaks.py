@@ -15,19 +15,33 @@ import gc
 import logging
 import pathlib
 import sys
+import tempfile
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import django.dispatch
+from django.apps import apps
 from django.conf import settings
+from django.db import connection, transaction
 
 import altdispatch
-from altdispatch import listing, utils
+from altdispatch import (
+    dispatcher,
+    hybrid,
+    implementations,
+    listing,
+    lost,
+    monitoring,
+    tasks,
+    utils,
+)
 
 # Repetitions in a round. A leak of one reference in every second is detected.
 TIMES = 20
@@ -95,6 +109,11 @@ async def fail_async(**kwargs: Any) -> None:
 
 async def be_cancelled(**kwargs: Any) -> None:
     raise asyncio.CancelledError
+
+
+def is_ours(make: Make) -> bool:
+    """Return whether altdispatch dispatches these signals."""
+    return altdispatch.is_installed() or type(make()) is altdispatch.Signal
 
 
 def expect(errors: Any, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
@@ -382,6 +401,201 @@ def list_and_show_status(make: Make) -> None:
 
 
 @operation
+def list_signals(make: Make) -> None:
+    signal = make()
+    signal.connect(receive)
+    assert listing.list_signals()
+
+
+@operation
+def find_lost_receivers(make: Make) -> None:
+    signal = make()
+    apps.ready = False
+    dispatcher.watcher = lost
+    try:
+        signal.connect(lambda **kwargs: None)
+        signal.connect(partial(receive, a=1))
+        signal.connect(Listener().receive)
+        signal.connect(receive)
+    finally:
+        apps.ready = True
+    assert len(lost.find_lost()) == (3 if is_ours(make) else 0)
+    # They are kept for as long as the process runs.
+    lost._lost.clear()
+    signal.send(Sender)
+
+
+@operation
+def monitor(make: Make) -> None:
+    monitoring.enable()
+    calls: list[monitoring.Call] = []
+    with monitoring.subscribe(calls.append, slower_than=0):
+        for each in (
+            *(send, send_with_wrong_arguments, send_and_fail, finalize),
+            *(drop_receivers_and_senders, change_while_sending, patch_live_receivers),
+            *(send_to_asynchronous_receivers, asend, send_to_hybrid_receivers),
+        ):
+            each(make)
+    assert bool(calls) is is_ours(make)
+    for call in calls[:5]:
+        assert call.receiver_name
+    monitoring.snapshot().as_dict()
+    monitoring.disable()
+    monitoring.reset()
+
+
+@operation
+def fail_in_subscribers(make: Make) -> None:
+    def interrupt(call: monitoring.Call) -> None:
+        raise KeyboardInterrupt
+
+    signal = make()
+    expect(ValueError, monitoring.subscribe, receive, -1)
+    for receiver in (receive, fail):
+        signal.connect(receiver)
+        for subscriber in (fail, interrupt):
+            with monitoring.subscribe(subscriber, slower_than=0):
+                for method in (signal.send, signal.send_robust):
+                    with contextlib.suppress(ValueError, KeyboardInterrupt):
+                        method(Sender)
+
+
+@operation
+def monitor_built_in_receivers(make: Make) -> None:
+    signal = make()
+    monitoring.enable()
+    for receiver in (print, {}.update, [].append, type("Class", (dict,), {})().update):
+        signal.connect(receiver)
+        signal.send_robust(Sender)
+        signal.disconnect(receiver)
+    monitoring.disable()
+
+
+@operation
+def watch_with_wrong_arguments(make: Make) -> None:
+    watch = implementations.in_use.watch
+    if watch is not None:
+        expect(TypeError, watch)
+        expect(TypeError, watch, None, None, None, "no number", None, None)
+        expect(TypeError, watch, None, None, None, -1, None, None)
+
+
+class Both:
+    """Has a hybrid receiver."""
+
+    @hybrid.hybrid
+    def receive(self, **kwargs: Any) -> str:
+        return "synchronous"
+
+    @receive.asynchronous
+    async def receive(self, **kwargs: Any) -> str:
+        return "asynchronous"
+
+
+@operation
+def send_to_hybrid_receivers(make: Make) -> None:
+    signal = make()
+    both = Both()
+    failing = hybrid.hybrid(fail, fail_async)
+    expect(TypeError, hybrid.hybrid, receive_async)
+    expect(TypeError, failing.asynchronous, fail_async)
+    signal.connect(receive)
+    signal.connect(both.receive)
+    for _ in range(2):
+        for send in (signal.send, lambda sender: asyncio.run(signal.asend(sender))):
+            assert len(send(Sender)) == 2
+        signal.connect(failing)
+        expect(ValueError, signal.send, Sender)
+        expect(ValueError, asyncio.run, signal.asend(Sender))
+        assert len(asyncio.run(signal.asend_robust(Sender))) == 3
+        signal.disconnect(failing)
+
+
+@operation
+def register_on_commit(make: Make) -> None:
+    signal = make()
+    listener = Listener()
+    signal.connect(tasks.on_commit(receive))
+    signal.connect(tasks.on_commit(receive_async))
+    signal.connect(tasks.on_commit(fail, robust=True))
+    signal.connect(tasks.on_commit(listener.receive), weak=False)
+    expect(TypeError, tasks.on_commit, 5)
+    signal.send(Sender)
+    with transaction.atomic():
+        signal.send(Sender)
+    with contextlib.suppress(KeyError), transaction.atomic():
+        signal.send(Sender)
+        raise KeyError
+    assert signal.disconnect(tasks.on_commit(receive))
+    # An open one keeps references to its last 200 cursors.
+    connection.close()
+
+
+class Task:
+    """As a task of ``django.tasks``, which Django 5.2 doesn't have."""
+
+    module_path = "leaks.receive"
+    backend = queue_name = "default"
+    priority = 0
+    run_after = None
+
+    def func(self) -> None:
+        pass
+
+    def get_backend(self) -> Any:
+        return SimpleNamespace(alias="default")
+
+    def enqueue(self, **arguments: Any) -> Any:
+        return arguments
+
+    async def aenqueue(self, **arguments: Any) -> Any:
+        return arguments
+
+
+async def pay_async(**kwargs: Any) -> dict[str, Any]:
+    return {"a": [1, {"b": "text"}]}
+
+
+def pay(**kwargs: Any) -> dict[str, Any]:
+    return {"a": [1, {"b": "text"}]}
+
+
+def pay_nothing(**kwargs: Any) -> None:
+    pass
+
+
+def pay_an_object(**kwargs: Any) -> dict[str, Any]:
+    return {"a": object()}
+
+
+@operation
+def queue_tasks(make: Make) -> None:
+    signal = make()
+    task = Task()
+    for payload in (pay, pay_async, pay_nothing, pay_an_object):
+        for when in ("now", "commit", "transaction"):
+            with transaction.atomic():
+                tasks.connect_task(signal, task, Sender, payload=payload, when=when)
+                if payload is pay_an_object:
+                    expect(TypeError, signal.send, Sender)
+                elif payload is not pay_async or when == "now":
+                    # Others would use the database of another thread.
+                    signal.send(Sender)
+                expect(
+                    ValueError,
+                    *(tasks.connect_task, signal, task, Sender),
+                    payload=fail,
+                    when=when,
+                )
+                assert tasks.disconnect_task(signal, task, Sender)
+    expect(TypeError, tasks.connect_task, signal, receive, payload=pay)
+    expect(ValueError, tasks.connect_task, signal, task, payload=pay, when="no")
+    tasks.task_receiver([signal, make()], payload=pay, when="now")(task)
+    signal.send(Sender)
+    connection.close()
+
+
+@operation
 def swap(make: Make) -> None:
     signal = django.dispatch.Signal()
     was_installed = altdispatch.is_installed()
@@ -410,6 +624,10 @@ def makers() -> dict[str, Make]:
     }
 
 
+# These look for names in all modules, so they are repeated less often.
+SLOW = (list_signals, monitor)
+
+
 def growth(function: Callable[[Make], Any], make: Make) -> int:
     """Return the growth of the last round, 0 after two rounds with little growth.
 
@@ -417,28 +635,36 @@ def growth(function: Callable[[Make], Any], make: Make) -> int:
     """
     before = after = sys.gettotalrefcount()
     quiet = 0
+    times = TIMES // 5 if function in SLOW else TIMES
     for _ in range(MOST_ROUNDS):
         before = after
-        for _ in range(TIMES):
+        for _ in range(times):
             function(make)
         gc.collect()
         # The cache keeps names of attributes, with the classes they were found on.
         sys._clear_internal_caches()
         after = sys.gettotalrefcount()
-        quiet = quiet + 1 if after - before < TIMES // 2 else 0
+        quiet = quiet + 1 if after - before < times // 2 else 0
         if quiet == 2:
             return 0
     return after - before
 
 
-def main(names: list[str]) -> int:
-    if not hasattr(sys, "gettotalrefcount"):
-        sys.exit("This needs a debug build of Python, such as Debian's python3.14-dbg.")
-    settings.configure()
+def set_up(folder: str) -> None:
+    # Django doesn't close a database in memory.
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/database"}
+    settings.configure(
+        DATABASES={"default": database},
+        ALTDISPATCH={"TASK_DATABASES": {"default": "default"}},
+    )
     django.setup()
     logging.disable()
     # Stock Django doesn't await these coroutines either if a send fails.
     warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
+
+
+def count_leaks(names: list[str]) -> int:
+    """Print which operations leak; return how many."""
     leaks = 0
     for swapped in (False, True):
         if swapped:
@@ -449,7 +675,15 @@ def main(names: list[str]) -> int:
                 if count > 0:
                     leaks += 1
                     print(f"{name} ({kind}, swapped: {swapped}): {count} references")
-    return bool(leaks)
+    return leaks
+
+
+def main(names: list[str]) -> int:
+    if not hasattr(sys, "gettotalrefcount"):
+        sys.exit("This needs a debug build of Python, such as Debian's python3.14-dbg.")
+    with tempfile.TemporaryDirectory() as folder:
+        set_up(folder)
+        return bool(count_leaks(names))
 
 
 if __name__ == "__main__":
