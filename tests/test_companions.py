@@ -59,14 +59,14 @@ def run(tmp_path):
 def test_no_difference(run):
     process = run()
     assert process.returncode == 0, process.stderr
-    assert "python: same\n" in process.stdout
+    assert "python: same, " in process.stdout
     assert process.stderr == ""
 
 
 def test_another_order_is_a_difference(run):
     process = run(BACKWARDS)
     assert process.returncode == 1
-    assert "python: different\n" in process.stdout
+    assert "python: different, " in process.stdout
     assert "same" not in process.stdout
     assert "+++ plugin_signal, python" in process.stderr
 
@@ -74,7 +74,7 @@ def test_another_order_is_a_difference(run):
 def test_a_failure_is_reported(run):
     process = run(FAILING)
     assert process.returncode == 1
-    assert "python: fails\n" in process.stdout
+    assert "python: fails, " in process.stdout
     assert "same" not in process.stdout
     assert "RuntimeError: broken look-up" in process.stderr
 

@@ -149,7 +149,12 @@ def served(tmp_path: Path) -> Iterator[str]:
             *("--mount", "/one=one.py", "--mount", "/two=two.py"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "ALTDISPATCH_PURE_PYTHON": ""},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "ALTDISPATCH_PURE_PYTHON": "",
+            "ALTDISPATCH_REQUIRE_SPEEDUPS": "",
+        },
     )
     try:
         yield f"http://{address}"
