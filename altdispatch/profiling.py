@@ -255,12 +255,15 @@ class LongestCalls:
 
     def add(self, call: monitoring.Call) -> None:
         """Count a call, and keep it if it's one of the longest. A subscriber."""
+        # Dropped after the lock is released, as the signal may go with it.
+        dropped = None
         with self._lock:
             self.count += 1
             if len(self._kept) < MOST_CALLS:
                 heappush(self._kept, self._keep(call))
             elif call.duration > self._kept[0].duration:
-                heapreplace(self._kept, self._keep(call))
+                dropped = heapreplace(self._kept, self._keep(call))
+        del dropped
 
     def _keep(self, call: monitoring.Call) -> _Kept:
         return _Kept(
