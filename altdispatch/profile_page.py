@@ -11,6 +11,7 @@ from .profile_report import (
     give_verdict,
     list_receivers,
     list_sends,
+    name_unit,
 )
 from .profiling import Profile
 from .timeline import find_depths
@@ -42,7 +43,7 @@ _LINE = 1.4
 def make_page(found: Profile) -> str:
     """Return the page."""
     title, *remarks = give_title(found).splitlines()
-    each = "run" if found.status is None else "request"
+    each = name_unit(found)
     paragraphs = "".join(
         f"<p>{escape(text)}</p>" for text in [*remarks, give_verdict(found)]
     )

@@ -22,6 +22,11 @@ def give_title(found: Profile) -> str:
     return title
 
 
+def name_unit(found: Profile) -> str:
+    """Return what the figures are per: a run of a command, or a request."""
+    return "run" if found.status is None else "request"
+
+
 def list_receivers(found: Profile) -> list[list[str]]:
     """Return a row of headings, and one for each receiver, the slowest first."""
     receivers = [

@@ -25,6 +25,7 @@ from altdispatch.profile_report import (
     give_verdict,
     list_receivers,
     list_sends,
+    name_unit,
 )
 from altdispatch.profiling import Work, profile
 
@@ -217,7 +218,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(asdict(found), indent=2))
             return
         self.stdout.write(self.style.MIGRATE_HEADING(give_title(found)))
-        each = "run" if found.status is None else "request"
+        each = name_unit(found)
         for heading, rows in (
             (f"Receivers, per {each}", list_receivers(found)),
             (f"Signals, per {each}", list_sends(found)),
